@@ -211,13 +211,15 @@ class Due:
 @dataclass(frozen=True, slots=True)
 class Result:
     """What one attempt made of a delivery. `before` is the state the write is guarded by: where the stored
-    delivery is no longer in it, nothing of this result is written. `attempt` is ``None`` where
-    nothing was tried (a move to the next opening, the end of time). `conversation` is what the answer told of it:
-    a mark, a reference, or both."""
+    delivery is no longer in it, nothing of this result is written. `attempt` is ``None`` where nothing was tried
+    (a move to the next opening, the end of time); `new_rung` says that it is the first line of its (round,
+    rung), and only then `attempts` has grown. `marks` and `reference` are what the answer told of the
+    conversation."""
 
     before: DeliveryState
     delivery: Delivery
     attempt: Attempt | None = None
+    new_rung: bool = False
     marks: ConversationState | None = None
     reference: Mapping[str, object] | None = None
 
@@ -353,15 +355,16 @@ class Ledger(Protocol):
         """When the earliest planned delivery of the account in a running broadcast is due."""
 
     async def intend(self, lease: Lease, deliveries: Sequence[Delivery], at: datetime) -> list[str]:
-        """Writes the intent to send: `planned` to `sending`, for those that are still planned, whose broadcast
-        still runs, whose recipient is not unsubscribed and whose conversation is reachable; `sends`, `attempts`,
-        `rung_at`, `due_at` are taken from the values given. Answers the ids granted. One transaction,
+        """Writes the intent to send: `planned` to `sending` with `sends` and `rung_at` of the values given, for
+        those that are still planned, whose broadcast still runs, whose recipient is not unsubscribed and
+        whose conversation is reachable. Answers the ids granted; nothing else changes. One transaction,
         durable on return. Raises `LeaseLost` if the lease is no longer held: then nothing is written."""
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
-        """Writes outcomes, attempts, marks, counters and what waiting receipts say of them; answers the ids
-        written (a lost race writes nothing of that result). One transaction, durable on return. Raises
-        `LeaseLost` as `intend` does."""
+        """Writes outcomes, attempts, marks, references, counters (`tally`) and what waiting receipts say of them;
+        answers the ids written (a lost race writes nothing of that result). Every field of the delivery is
+        taken from the value given, but those that events set (`delivered_at`, `read_at`, `clicked_at`) are left.
+        One transaction, durable on return. Raises `LeaseLost` as `intend` does."""
 
     async def in_flight(self, lease: Lease) -> list[Due]:
         """The account's deliveries in `sending`: after a crash, what may have gone out."""

@@ -1,0 +1,78 @@
+"""The counters behind progress and report: what each change of the ledger adds to them.
+
+A store adds these deltas in the very transaction that makes the change, and only where its guarded write took
+hold, so that the counters always equal what counting the ledger would give. Keys are paths:
+
+    state/<channel>/<state>                       deliveries standing there now
+    reason/<state>/<reason>                       deliveries ended so
+    round/<round>/<rung>/attempts|sent|absent     distinct tries, and what became of them
+    hour/<UTC hour>/sent|clicked                  by hour
+    event/<type>/<channel>/people|total           distinct people, and every event
+    button/<button>/people|total                  the same by button
+    doubled                                       deliveries possibly doubled by a crash
+
+The channel is ``-`` where no conversation was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from broadcast.model import Attempt, Delivery, DeliveryState, Event, EventType, Outcome
+
+Delta = tuple[str, int]
+
+NO_CHANNEL = "-"
+
+
+def of_plan(delivery: Delivery) -> Iterable[Delta]:
+    """A delivery that is new in the ledger, whatever state it begins in."""
+    yield _state(delivery, delivery.state), 1
+    if delivery.reason is not None:
+        yield f"reason/{delivery.state}/{delivery.reason}", 1
+
+
+def of_move(before: DeliveryState, after: Delivery) -> Iterable[Delta]:
+    """A delivery that went from the state `before` to where it is now."""
+    if before is after.state:
+        return
+    yield _state(after, before), -1
+    yield from of_plan(after)
+    if after.state is DeliveryState.SENT and after.sent_at is not None:
+        yield f"hour/{_hour(after.sent_at)}/sent", 1
+
+
+def of_attempt(attempt: Attempt, *, new_rung: bool) -> Iterable[Delta]:
+    """A line of the timeline; `new_rung` where it is the first of its (round, rung)."""
+    path = f"round/{attempt.round}/{attempt.rung}"
+    if new_rung:
+        yield f"{path}/attempts", 1
+    if attempt.outcome in {Outcome.SENT, Outcome.ABSENT}:
+        yield f"{path}/{attempt.outcome}", 1
+
+
+def of_event(delivery: Delivery, event: Event, *, first: bool, first_on_button: bool) -> Iterable[Delta]:
+    """An event that is new. `first`: the delivery's first of this type; `first_on_button`: its first there."""
+    path = f"event/{event.type}/{delivery.channel or NO_CHANNEL}"
+    yield f"{path}/total", 1
+    if first:
+        yield f"{path}/people", 1
+    if event.type is EventType.CLICKED:
+        yield f"hour/{_hour(event.at)}/clicked", 1
+        yield f"button/{event.button}/total", 1
+        if first_on_button:
+            yield f"button/{event.button}/people", 1
+
+
+def of_doubt() -> Iterable[Delta]:
+    """A delivery that became possibly doubled."""
+    yield "doubled", 1
+
+
+def _state(delivery: Delivery, state: DeliveryState) -> str:
+    return f"state/{delivery.channel or NO_CHANNEL}/{state}"
+
+
+def _hour(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%dT%H:00:00Z")
