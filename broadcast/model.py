@@ -377,7 +377,8 @@ class Broadcast:
     starts_at: datetime
     kind: BroadcastKind = BroadcastKind.CAMPAIGN
     status: BroadcastStatus = BroadcastStatus.SCHEDULED
-    reason: str | None = None
+    reason: BroadcastReason | None = None
+    reason_detail: str | None = None
     planned: int | None = None
     expected_finish_at: datetime | None = None
     finished_at: datetime | None = None

@@ -104,6 +104,17 @@ class Features:
     text_limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A configured account as the domain knows it. `rate` is messages per second, already settled between the
+    channel's default and the settings."""
+
+    key: str
+    channel: ChannelName
+    features: Features
+    rate: float
+
+
 class Channel(Protocol):
     """One account on one platform: sends, and says what the answer means."""
 
@@ -273,6 +284,9 @@ class RecipientStore(Protocol):
         """The people of an audience with all their conversations, in order of recipient id, those after `after`
         (``""``: from the start). Only who is meant is decided here; how they are reached is not."""
 
+    async def audience_size(self, audience: Audience) -> int:
+        """How many people that is, not counting those excluded."""
+
     async def attribute_names(self) -> frozenset[str]:
         """The names of free attributes that any recipient has."""
 
@@ -334,6 +348,9 @@ class BroadcastStore(Protocol):
         page: Page,
     ) -> Listing[Broadcast]:
         """Newest launch first; no status is all of them."""
+
+    async def running_on(self, account: str) -> list[str]:
+        """The running broadcasts with planned or sending deliveries on the account."""
 
     async def tally(self, broadcast: str) -> Mapping[str, int]:
         """The broadcast's counters (see `tally`), kept in the transactions that change what they count."""

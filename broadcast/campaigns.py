@@ -1,0 +1,392 @@
+"""What people do with campaigns and broadcasts, whichever door they come through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from types import MappingProxyType
+
+from broadcast import audience, calendar, message
+from broadcast.errors import Ambiguous, Conflict, Fault, Invalid, NotFound
+from broadcast.model import (
+    BROADCAST_MOVES,
+    ENDED_STATUSES,
+    Audience,
+    Broadcast,
+    BroadcastKind,
+    BroadcastReason,
+    BroadcastStatus,
+    Campaign,
+    CampaignStatus,
+    ChannelName,
+    Message,
+    Policies,
+    Recipient,
+    Schedule,
+    Window,
+    move_broadcast,
+)
+from broadcast.ports import Account, Clock, Page, Random, Store
+
+MAX_NAME = 200
+MAX_WORKING_DAYS = 366
+#: The zone whose days begin first: nobody's working time on a date starts before it does there.
+_EARLIEST_ZONE = "Etc/GMT-14"
+_CANCEL_BATCH = 10_000
+
+ALWAYS = MappingProxyType({day: (Window(0, 24 * 60),) for day in range(7)})
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The editable part of a campaign."""
+
+    name: str
+    message: Message
+    audience: Audience = field(default_factory=Audience)
+    schedule: Schedule = field(default_factory=Schedule)
+    policies: Policies = field(default_factory=Policies)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOverrides:
+    """What one launch does differently from its campaign."""
+
+    start: date | datetime | None = None
+    seed: int | None = None
+
+
+class Campaigns:
+    """Create, edit, try, launch. `accounts` are those this installation is configured with."""
+
+    def __init__(self, store: Store, clock: Clock, random: Random, accounts: Mapping[str, Account]) -> None:
+        self._store = store
+        self._clock = clock
+        self._random = random
+        self._accounts = accounts
+
+    async def create(self, draft: Draft) -> Campaign:
+        """A new draft. Raises `Invalid`."""
+        campaign = Campaign(
+            id=self._random.id("cmp"),
+            name=draft.name.strip(),
+            message=draft.message,
+            audience=draft.audience,
+            schedule=draft.schedule,
+            policies=draft.policies,
+            created_at=self._clock.now(),
+        )
+        _refuse(await self.faults(campaign))
+        await self._store.save_campaign(campaign, expected=None)
+        return campaign
+
+    async def get(self, id: str) -> Campaign:
+        """Raises `NotFound`."""
+        found = await self._store.campaign(id)
+        if found is None:
+            raise NotFound(f"there is no campaign {id}")
+        return found
+
+    async def named(self, who: str) -> Campaign:
+        """By id or by name. Raises `NotFound`, or `Ambiguous` with the ids to choose from."""
+        found = await self._store.campaign(who)
+        if found is not None:
+            return found
+        named = await self._store.campaigns_named(who)
+        if not named:
+            raise NotFound(f"there is no campaign called {who}")
+        if len(named) > 1:
+            choices = ", ".join(f"{campaign.id} ({campaign.status})" for campaign in named)
+            raise Ambiguous(f"{len(named)} campaigns are called {who}; say which by id: {choices}")
+        return named[0]
+
+    async def edit(self, id: str, draft: Draft) -> Campaign:
+        """Replaces the content of a draft. Raises `Conflict` once it was launched, `Invalid`, `NotFound`."""
+        campaign = await self.get(id)
+        _refuse_launched(campaign)
+        edited = replace(
+            campaign,
+            name=draft.name.strip(),
+            message=draft.message,
+            audience=draft.audience,
+            schedule=draft.schedule,
+            policies=draft.policies,
+        )
+        _refuse(await self.faults(edited))
+        await self._store.save_campaign(edited, expected=CampaignStatus.DRAFT)
+        return edited
+
+    async def faults(self, campaign: Campaign) -> list[Fault]:
+        """Everything wrong with a campaign that can be seen while it is edited."""
+        meant = audience.narrowed(campaign.audience, self._channels())
+        limits = {self._accounts[key].channel: self._accounts[key].features.text_limit for key in meant}
+        attributes = await self._store.attribute_names()
+        found = [
+            *_name_faults(campaign.name),
+            *message.faults(campaign.message, attributes=attributes, limits=limits),
+        ]
+        found += _schedule_faults(campaign.schedule, self._clock.now())
+        found += _policy_faults(campaign.policies)
+        found += await self._audience_faults(campaign.audience)
+        return found
+
+    async def launch_faults(self, campaign: Campaign) -> list[Fault]:
+        """What stands in the way of launching now, on top of `faults`."""
+        found = await self.faults(campaign)
+        found += _start_faults(campaign.schedule, self._clock.now())
+        if await self.estimate(campaign.audience) == 0:
+            found.append(Fault("audience", "is empty; import recipients, or choose lists that have people"))
+        if not audience.narrowed(campaign.audience, self._channels()):
+            found.append(
+                Fault("audience.channels", "names no channel with an account; configure one in the settings")
+            )
+        return found
+
+    async def estimate(self, who: Audience) -> int:
+        """How many people the audience has right now: a hint, since it is resolved at the start (RULES.md)."""
+        return await self._store.audience_size(who)
+
+    async def launch(self, id: str, *, by: str, overrides: LaunchOverrides = LaunchOverrides()) -> Broadcast:
+        """One more broadcast of the campaign, its content frozen. Raises `Invalid`, `NotFound`."""
+        campaign = await self.get(id)
+        schedule = campaign.schedule
+        if overrides.start is not None:
+            schedule = replace(schedule, start=overrides.start, immediate=False)
+        campaign = replace(campaign, schedule=schedule)
+        _refuse(await self.launch_faults(campaign))
+        broadcast = self._frozen(campaign, by=by, seed=overrides.seed)
+        await self._store.save_broadcast(broadcast, expected=None)
+        return broadcast
+
+    async def try_out(self, id: str, *, to: Recipient, by: str) -> Broadcast:
+        """Sends the real message to one person at once: TRY. Raises `Invalid`, `NotFound`."""
+        campaign = await self.get(id)
+        _refuse([fault for fault in await self.faults(campaign) if fault.field.startswith("message")])
+        trial = replace(
+            campaign,
+            audience=Audience(recipients=(to.id,)),
+            schedule=Schedule(immediate=True, hours=ALWAYS),
+            policies=replace(campaign.policies, presence=dict.fromkeys(ChannelName), rate=None),
+        )
+        broadcast = replace(self._frozen(trial, by=by, seed=None), kind=BroadcastKind.TRIAL)
+        await self._store.save_broadcast(broadcast, expected=None)
+        return broadcast
+
+    async def find_recipient(self, who: str) -> Recipient:
+        """By id, e-mail or external id. Raises `NotFound`."""
+        found = await self._store.recipient(who)
+        if found is None:
+            by_mail = Recipient(id="", email=who) if "@" in who else Recipient(id="", external_id=who)
+            [found] = await self._store.match_recipients([by_mail])
+        if found is None:
+            raise NotFound(f"there is no recipient {who}; name one by e-mail or id, or import them first")
+        return found
+
+    def _channels(self) -> dict[str, ChannelName]:
+        return {key: account.channel for key, account in self._accounts.items()}
+
+    async def _audience_faults(self, who: Audience) -> list[Fault]:
+        known = await self._store.list_ids()
+        found = [
+            Fault(f"audience.{name}[{index}]", f"{wanted} is no list; create it by importing people into it")
+            for name, ids in (("lists", who.lists), ("exclude_lists", who.exclude_lists))
+            for index, wanted in enumerate(ids)
+            if wanted not in known
+        ]
+        found += [
+            Fault(
+                f"audience.accounts[{index}]",
+                f"{key} is no account; there are {', '.join(self._accounts) or 'none'}",
+            )
+            for index, key in enumerate(who.accounts)
+            if key not in self._accounts
+        ]
+        if not who.channels:
+            found.append(Fault("audience.channels", "is empty; name at least one channel, or leave it out for all"))
+        return found
+
+    def _frozen(self, campaign: Campaign, *, by: str, seed: int | None) -> Broadcast:
+        now = self._clock.now()
+        schedule = calendar.with_holidays(campaign.schedule, launched_at=now)
+        starts_at, ends_at = _bounds(schedule, now)
+        return Broadcast(
+            id=self._random.id("brd"),
+            campaign=campaign.id,
+            name=campaign.name,
+            message=campaign.message,
+            audience=campaign.audience,
+            schedule=schedule,
+            policies=campaign.policies,
+            seed=self._random.seed() if seed is None else seed,
+            launched_at=now,
+            launched_by=by,
+            starts_at=starts_at,
+            expected_finish_at=ends_at,
+        )
+
+
+def _bounds(schedule: Schedule, now: datetime) -> tuple[datetime, datetime]:
+    """When the audience is to be resolved, and when working time is over at the latest in the broadcast's zone."""
+    working = calendar.working_time(schedule, calendar.zone(schedule.timezone), not_before=now)
+    if schedule.immediate:
+        return now, working.ends
+    if not schedule.recipient_timezone:
+        return working.begins, working.ends
+    earliest = calendar.working_time(schedule, calendar.zone(_EARLIEST_ZONE), not_before=now)
+    return min(working.begins, earliest.begins), working.ends
+
+
+class Broadcasts:
+    """Pause, resume, stop, and the end of a broadcast. Every change is guarded by the status it starts from."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def get(self, id: str) -> Broadcast:
+        """Raises `NotFound`."""
+        found = await self._store.broadcast(id)
+        if found is None:
+            raise NotFound(f"there is no broadcast {id}")
+        return found
+
+    async def pause(
+        self, id: str, reason: BroadcastReason = BroadcastReason.BY_USER, *, detail: str | None = None
+    ) -> Broadcast:
+        """Nothing more goes out but what is in flight, until `resume`. Raises `Conflict`."""
+        return await self._move(id, BroadcastStatus.PAUSED, "be paused", reason=reason, reason_detail=detail)
+
+    async def resume(self, id: str) -> Broadcast:
+        """Goes on with what is due, inside working time. Raises `Conflict`."""
+        broadcast = await self.get(id)
+        to = BroadcastStatus.SCHEDULED if broadcast.planned is None else BroadcastStatus.RUNNING
+        if broadcast.status is not BroadcastStatus.PAUSED:
+            raise Conflict(f"{broadcast.name} is {broadcast.status}; only a paused broadcast can be resumed")
+        resumed = await self._move(id, to, "be resumed", reason=None, reason_detail=None)
+        return await self.settle(resumed.id) or resumed
+
+    async def stop(self, id: str) -> Broadcast:
+        """Ends it for good: what is planned is cancelled, what is in flight arrives. Stopping twice is once."""
+        broadcast = await self.get(id)
+        if broadcast.status is not BroadcastStatus.STOPPED:
+            now = self._clock.now()
+            broadcast = await self._move(
+                id, BroadcastStatus.STOPPED, "be stopped", reason=None, reason_detail=None, finished_at=now
+            )
+        await self.cancel_rest(broadcast)
+        return broadcast
+
+    async def cancel_rest(self, broadcast: Broadcast) -> None:
+        """Cancels what a stopped broadcast had planned; does nothing where that was done."""
+        at = broadcast.finished_at or self._clock.now()
+        while await self._store.cancel_planned(broadcast.id, at, _CANCEL_BATCH) == _CANCEL_BATCH:
+            pass
+
+    async def settle(self, id: str) -> Broadcast | None:
+        """Completes a running broadcast in which every delivery has an end; ``None`` where it has not."""
+        broadcast = await self.get(id)
+        if broadcast.status is not BroadcastStatus.RUNNING or _open(await self._store.tally(id)):
+            return None
+        with suppress(Conflict):  # somebody else settled, paused or stopped it first
+            return await self._move(
+                id,
+                BroadcastStatus.COMPLETED,
+                "be completed",
+                reason=None,
+                reason_detail=None,
+                finished_at=self._clock.now(),
+            )
+        return None
+
+    async def pause_account(self, account: str, detail: str) -> list[str]:
+        """Pauses every running broadcast with something left to send through the account, and says which."""
+        paused = []
+        for running in await self._store.running_on(account):
+            with suppress(Conflict):
+                await self.pause(running, BroadcastReason.ACCOUNT_DISCONNECTED, detail=f"{account}: {detail}")
+                paused.append(running)
+        return paused
+
+    async def _move(self, id: str, to: BroadcastStatus, verb: str, **changes: object) -> Broadcast:
+        while True:
+            broadcast = await self.get(id)
+            if to not in BROADCAST_MOVES[broadcast.status]:
+                raise Conflict(f"{broadcast.name} is {broadcast.status} and cannot {verb}")
+            moved = move_broadcast(broadcast, to, **changes)
+            try:
+                await self._store.save_broadcast(moved, expected=broadcast.status)
+            except Conflict:
+                continue  # it moved meanwhile: judge again by where it is now
+            return moved
+
+    async def active(self) -> Iterator[Broadcast]:
+        """Every broadcast that has not ended."""
+        statuses = frozenset(BroadcastStatus) - ENDED_STATUSES
+        listing = await self._store.broadcasts(statuses=statuses, page=Page(1, 1000))
+        return iter(listing.items)
+
+
+def _open(tally: Mapping[str, int]) -> int:
+    return sum(n for key, n in tally.items() if key.startswith("state/") and key.endswith(("/planned", "/sending")))
+
+
+# --- validation ---------------------------------------------------------------------------------------
+
+
+def _refuse(faults: list[Fault]) -> None:
+    if faults:
+        raise Invalid(faults)
+
+
+def _refuse_launched(campaign: Campaign) -> None:
+    if campaign.status is not CampaignStatus.DRAFT:
+        raise Conflict(f"{campaign.name} was launched, its content is locked; copy it to change it")
+
+
+def _name_faults(name: str) -> Iterator[Fault]:
+    if not 1 <= len(name.strip()) <= MAX_NAME:
+        yield Fault("name", f"is 1 to {MAX_NAME} characters")
+
+
+def _schedule_faults(schedule: Schedule, now: datetime) -> Iterator[Fault]:
+    if not 1 <= schedule.working_days <= MAX_WORKING_DAYS:
+        yield Fault("schedule.working_days", f"is a number of days from 1 to {MAX_WORKING_DAYS}")
+        return
+    try:
+        zone = calendar.zone(schedule.timezone, "schedule.timezone")
+        calendar.working_time(
+            calendar.with_holidays(schedule, launched_at=now), zone, not_before=None if schedule.start else now
+        )
+    except Invalid as error:
+        yield from error.faults
+
+
+def _start_faults(schedule: Schedule, now: datetime) -> Iterator[Fault]:
+    if schedule.start is None or schedule.immediate:
+        return
+    try:
+        zone = calendar.zone(schedule.timezone, "schedule.timezone")
+    except Invalid:
+        return  # said by `_schedule_faults`
+    if isinstance(schedule.start, datetime):
+        late = calendar.first_instant(schedule.start, zone) < now
+    else:
+        late = schedule.start < now.astimezone(zone).date()
+    if late:
+        yield Fault(
+            "schedule.start", f"{schedule.start} is past; write a later one, or leave it out to start today"
+        )
+
+
+def _policy_faults(policies: Policies) -> Iterator[Fault]:
+    bounds = {"rounds": (1, 100), "retry_minutes": (1, 24 * 60), "slot_minutes": (1, 24 * 60)}
+    for name, (least, most) in bounds.items():
+        if not least <= getattr(policies, name) <= most:
+            yield Fault(f"policies.{name}", f"is a number from {least} to {most}")
+    if policies.rate is not None and not policies.rate > 0:
+        yield Fault("policies.rate", "is messages per second, more than 0; leave it out for the account's own rate")
+    for channel, allowed in policies.presence.items():
+        if allowed is not None and not allowed:
+            yield Fault(f"policies.presence.{channel}", 'allows no state; name some, or write ["any"]')
