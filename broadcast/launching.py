@@ -1,0 +1,219 @@
+"""The start of a broadcast: the audience is resolved and every delivery planned, streamed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from broadcast import audience, calendar, plan
+from broadcast.audience import Accounts, Route, Unreachable
+from broadcast.calendar import WorkingTime
+from broadcast.campaigns import Broadcasts
+from broadcast.errors import Conflict, Invalid
+from broadcast.model import (
+    Broadcast,
+    BroadcastReason,
+    BroadcastStatus,
+    Conversation,
+    Delivery,
+    DeliveryState,
+    Reason,
+    Recipient,
+    move_broadcast,
+)
+from broadcast.plan import FirstMoment
+from broadcast.ports import Account, Clock, Page, Store
+
+PAGE = 2_000
+
+#: How a broadcast's first moments are found: drawn from its seed, or pinned by a scenario.
+FirstMaker = Callable[[Broadcast], FirstMoment]
+
+
+def drawn(broadcast: Broadcast) -> FirstMoment:
+    return plan.drawn(broadcast.seed)
+
+
+def delivery_id(broadcast: str, recipient: str) -> str:
+    """A function of both, so that planning twice after a crash plans nobody twice."""
+    digest = hashlib.blake2b(f"{broadcast}\x1f{recipient}".encode(), digest_size=10).digest()
+    return "dlv_" + base64.b32encode(digest).decode().lower()
+
+
+@dataclass
+class Calendars:
+    """The working time of one broadcast in every zone its recipients live in, made once each."""
+
+    broadcast: Broadcast
+    _by_zone: dict[str, WorkingTime | None] = field(default_factory=dict)
+
+    def of(self, recipient: Recipient) -> WorkingTime | None:
+        """``None`` where the zone has no working time left. A recipient without a zone of their own, or with one
+        that no longer exists, uses the broadcast's (RULES.md, working time)."""
+        schedule = self.broadcast.schedule
+        name = recipient.timezone if schedule.recipient_timezone and recipient.timezone else schedule.timezone
+        if name not in self._by_zone:
+            self._by_zone[name] = self._made(name)
+        return self._by_zone[name]
+
+    def _made(self, name: str) -> WorkingTime | None:
+        schedule = self.broadcast.schedule
+        try:
+            zone = calendar.zone(name)
+        except Invalid:
+            zone = calendar.zone(schedule.timezone)
+        try:
+            return calendar.working_time(schedule, zone, not_before=self.broadcast.launched_at)
+        except Invalid:
+            return None
+
+
+def planned(
+    broadcast: Broadcast,
+    recipient: Recipient,
+    route: Route | Unreachable,
+    *,
+    position: int,
+    working: WorkingTime | None,
+    first: FirstMoment,
+    at: datetime,
+) -> Delivery:
+    """The delivery to one person as the plan has it: waiting for its first moment, or ended before it began."""
+    conversation = route.conversation
+    delivery = Delivery(
+        id=delivery_id(broadcast.id, recipient.id),
+        broadcast=broadcast.id,
+        recipient=recipient.id,
+        position=position,
+        channel=conversation.channel if conversation else None,
+        account=conversation.account if conversation else None,
+        conversation=conversation.id if conversation else None,
+    )
+    if isinstance(route, Unreachable):
+        return _ended(delivery, DeliveryState.SKIPPED, route.reason, recipient.unsubscribed_at or at)
+    if working is None:
+        return _ended(delivery, DeliveryState.UNSCHEDULED, Reason.NO_TIME, at)
+    try:
+        step = plan.first_step(
+            working, broadcast.schedule, broadcast.policies, recipient.id, first, launch=broadcast.launched_at
+        )
+    except Invalid:
+        return _ended(delivery, DeliveryState.UNSCHEDULED, Reason.NO_TIME, at)
+    return replace(delivery, due_at=step.due_at)
+
+
+def _ended(delivery: Delivery, state: DeliveryState, reason: Reason, at: datetime) -> Delivery:
+    return replace(delivery, state=state, reason=reason, ended_at=at)
+
+
+class Launching:
+    """Starts what is due to start. Any number of hosts may call it at once: the status is claimed in storage."""
+
+    def __init__(
+        self, store: Store, clock: Clock, accounts: Mapping[str, Account], *, first: FirstMaker = drawn
+    ) -> None:
+        self._store = store
+        self._broadcasts = Broadcasts(store, clock)
+        self._clock = clock
+        self._accounts: Accounts = {key: account.channel for key, account in accounts.items()}
+        self._first = first
+
+    async def next_start(self) -> datetime | None:
+        """When the earliest scheduled broadcast starts."""
+        waiting = await self._waiting(BroadcastStatus.SCHEDULED)
+        return min((broadcast.starts_at for broadcast in waiting), default=None)
+
+    async def start_due(self) -> list[str]:
+        """Starts every scheduled broadcast whose start has come; says which it was that started them."""
+        now = self._clock.now()
+        due = [b for b in await self._waiting(BroadcastStatus.SCHEDULED) if b.starts_at <= now]
+        return [broadcast.id for broadcast in due if await self._start(broadcast)]
+
+    async def finish_interrupted(self) -> None:
+        """Goes on with plans that a crash cut short: planning again adds what is missing."""
+        for broadcast in await self._waiting(BroadcastStatus.INITIALIZING):
+            await self._initialize(broadcast)
+
+    async def _waiting(self, status: BroadcastStatus) -> Sequence[Broadcast]:
+        return (await self._store.broadcasts(statuses=[status], page=Page(1, 1000))).items
+
+    async def _start(self, broadcast: Broadcast) -> bool:
+        claimed = move_broadcast(broadcast, BroadcastStatus.INITIALIZING)
+        try:
+            await self._store.save_broadcast(claimed, expected=BroadcastStatus.SCHEDULED)
+        except Conflict:
+            return False  # another host was first, or somebody stopped it
+        await self._initialize(claimed)
+        return True
+
+    async def _initialize(self, broadcast: Broadcast) -> None:
+        count = await self._plan(broadcast)
+        now = self._clock.now()
+        started = (
+            move_broadcast(broadcast, BroadcastStatus.RUNNING, planned=count)
+            if count
+            else move_broadcast(
+                broadcast, BroadcastStatus.FAILED, planned=0, reason=BroadcastReason.EMPTY_AUDIENCE, finished_at=now
+            )
+        )
+        try:
+            await self._store.save_broadcast(started, expected=BroadcastStatus.INITIALIZING)
+        except Conflict:  # it was stopped while it was planned: what came after the stop goes too
+            await self._broadcasts.cancel_rest(broadcast)
+            return
+        await self._broadcasts.settle(broadcast.id)
+
+    async def _plan(self, broadcast: Broadcast) -> int:
+        """Plans page by page, in memory that does not grow with the audience; says how many there are."""
+        plan_of = _Planner(broadcast, self._accounts, self._first(broadcast), self._clock.now())
+        after = ""
+        while people := await self._store.audience(broadcast.audience, after=after, limit=PAGE):
+            deliveries, opened = plan_of.page(people)
+            if opened:
+                await self._store.save_conversations(opened)
+            await self._store.plan(deliveries)
+            after = people[-1][0].id
+        return plan_of.position
+
+
+class _Planner:
+    """Plans an audience page by page; `position` is how many there are so far."""
+
+    def __init__(self, broadcast: Broadcast, accounts: Accounts, first: FirstMoment, at: datetime) -> None:
+        self.position = 0
+        self._broadcast = broadcast
+        self._accounts = accounts
+        self._first = first
+        self._at = at
+        self._calendars = Calendars(broadcast)
+
+    def page(
+        self, people: Iterable[tuple[Recipient, Sequence[Conversation]]]
+    ) -> tuple[list[Delivery], list[Conversation]]:
+        """The deliveries of these people, and the conversations to be opened for them."""
+        deliveries, opened = [], []
+        for recipient, conversations in people:
+            way = audience.route(
+                recipient, conversations, audience=self._broadcast.audience, accounts=self._accounts
+            )
+            if way is None:
+                continue
+            if isinstance(way, Route) and way.new:
+                opened.append(way.conversation)
+            deliveries.append(self._delivery(recipient, way))
+            self.position += 1
+        return deliveries, opened
+
+    def _delivery(self, recipient: Recipient, way: Route | Unreachable) -> Delivery:
+        return planned(
+            self._broadcast,
+            recipient,
+            way,
+            position=self.position,
+            working=self._calendars.of(recipient),
+            first=self._first,
+            at=self._at,
+        )
