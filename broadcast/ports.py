@@ -405,6 +405,9 @@ class Ledger(Protocol):
 class Inbox(Protocol):
     """What came in, exactly once."""
 
+    async def was_seen(self, account: str, key: str) -> bool:
+        """Whether `first_time` noted the key already."""
+
     async def first_time(self, account: str, key: str, at: datetime) -> bool:
         """Notes an inbound key; False if it was noted before. Atomic."""
 
