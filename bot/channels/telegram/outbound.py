@@ -1,0 +1,104 @@
+"""Sending on Telegram: one POST a message, straight over the shared transport, read from the raw answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+from telegram.constants import MessageLimit
+from yarl import URL
+
+from bot.channels.http import Exchange, Http
+from bot.channels.telegram import answers, content
+from bot.channels.telegram.account import TelegramAccount
+from broadcast.model import Answer, BadContent, ChannelName, Conversation, Never, Sent
+from broadcast.model import ConversationState as State
+from broadcast.ports import Content, Features
+
+log = structlog.get_logger(__name__)
+
+_JSON = {"Content-Type": "application/json"}
+_METHODS = ("sendMessage", "sendPhoto", "sendVideo", "sendDocument")
+
+
+class TelegramSender:
+    """The `send` of a Telegram account."""
+
+    def __init__(self, account: TelegramAccount, http: Http) -> None:
+        self._account = account
+        self._http = http
+        self._urls = {method: URL(account.url(method)) for method in _METHODS}
+
+    async def send(self, to: Conversation, message: Content) -> Answer:
+        """See `Channel.send`. A message with more media than one call holds is sent once its first call is; what
+        follows it is tried once and its loss is logged."""
+        try:
+            calls = content.calls(message)
+        except content.Unfit as unfit:
+            return BadContent(str(unfit))
+        answer = await self._deliver(_chat(to), calls.first)
+        if calls.following and isinstance(answer, Sent):
+            await self._follow(answer, to, calls.following)
+        return answer
+
+    async def _deliver(self, chat: int | str, call: content.Call) -> Answer:
+        answer = await self._once(chat, call)
+        if not isinstance(answer, answers.Migrated):
+            return answer
+        # A refusal: nothing was accepted under the old id, so sending under the new one is no repeat.
+        moved = answer.chat_id
+        answer = await self._once(moved, call)
+        if isinstance(answer, Sent):
+            return Sent(answer.message_id, {"chat_id": moved})
+        return Never(State.GONE, "the group moved twice") if isinstance(answer, answers.Migrated) else answer
+
+    async def _once(self, chat: int | str, call: content.Call) -> Answer | answers.Migrated:
+        try:
+            body = orjson.dumps({"chat_id": chat, **call.fields})
+        except TypeError as error:
+            return BadContent(f"cannot be written as JSON: {error}")
+        return answers.meaning(await self._post(call.method, body), token=self._account.token)
+
+    async def _post(self, method: str, body: bytes) -> Exchange:
+        return await self._http.request("POST", self._urls[method], body, _JSON)
+
+    async def _follow(self, sent: Sent, to: Conversation, following: tuple[content.Call, ...]) -> None:
+        chat = _moved(sent.reference) or _chat(to)
+        for call in following:
+            answer = await self._once(chat, call)
+            if not isinstance(answer, Sent):
+                log.warning(
+                    "a further medium of a message did not go out",
+                    action="telegram_media_lost",
+                    account=self._account.account,
+                    method=call.method,
+                    answer=type(answer).__name__,
+                    detail=getattr(answer, "detail", ""),
+                )
+
+
+def features(account: TelegramAccount) -> Features:
+    """Bots get no receipts; about 30 messages a second in all and one a second into a chat (PLATFORMS C1)."""
+    return Features(
+        reports_delivered=False,
+        reports_read=False,
+        rate=account.rate,
+        conversation_limits=((1, 1.0),),
+        text_limit=MessageLimit.MAX_TEXT_LENGTH,
+    )
+
+
+NAME = ChannelName.TELEGRAM
+
+
+def _moved(reference: Mapping[str, Any] | None) -> int | str | None:
+    return None if reference is None else reference.get("chat_id")
+
+
+def _chat(to: Conversation) -> int | str:
+    """The chat to write to: what was learned of a moved group, else the person's own id, which is their chat's."""
+    chat = to.reference.get("chat_id", to.user_id)
+    text = str(chat)
+    return int(text) if text.removeprefix("-").isdecimal() else text
