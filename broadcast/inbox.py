@@ -112,7 +112,7 @@ class Reception:
 
     async def _matched(self, inbound: Inbound, person: Person) -> Recipient:
         """Somebody the directory names by this channel id or e-mail, else somebody new."""
-        wanted = Recipient(id="", email=inbound.person.email, identities={inbound.channel: inbound.person.user_id})
+        wanted = Recipient(id="", email=person.email, identities={inbound.channel: person.user_id})
         [found] = await self._store.match_recipients([wanted])
         if found is not None:
             return replace(found, identities={**wanted.identities, **found.identities})
