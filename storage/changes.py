@@ -1,0 +1,161 @@
+"""What every store does to a value before it keeps it: plain functions, so that no two stores drift apart.
+
+The rules themselves are the domain's (`tally`, `tracking`, `move_delivery`); here they are only combined into
+the shapes that the port's docstrings describe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from broadcast import tally, tracking
+from broadcast.model import (
+    Attempt,
+    Broadcast,
+    Campaign,
+    CampaignStatus,
+    ConversationState,
+    Delivery,
+    DeliveryState,
+    Event,
+    Reason,
+    Receipt,
+    Recipient,
+    move_delivery,
+)
+from broadcast.ports import Result
+
+#: Why the planned deliveries on a conversation end when it becomes this.
+ENDS: Mapping[ConversationState, Reason] = MappingProxyType(
+    {
+        ConversationState.BLOCKED: Reason.BLOCKED,
+        ConversationState.UNSUBSCRIBED: Reason.UNSUBSCRIBED,
+        ConversationState.GONE: Reason.GONE,
+    }
+)
+
+_STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+
+def launched(campaign: Campaign, broadcast: Broadcast) -> Campaign:
+    """The campaign once this broadcast of it exists."""
+    return replace(
+        campaign,
+        status=CampaignStatus.LAUNCHED,
+        broadcasts=campaign.broadcasts + 1,
+        last_launched_at=broadcast.launched_at,
+    )
+
+
+def skipped(delivery: Delivery, reason: Reason, at: datetime) -> Delivery:
+    """A planned delivery that will not be written, since `at`."""
+    return move_delivery(delivery, DeliveryState.SKIPPED, reason=reason, ended_at=at)
+
+
+def cancelled(delivery: Delivery, at: datetime) -> Delivery:
+    """A planned delivery whose broadcast was stopped, since `at`."""
+    return move_delivery(delivery, DeliveryState.CANCELLED, reason=Reason.STOPPED, ended_at=at)
+
+
+def recorded(stored: Delivery, result: Result) -> Delivery:
+    """The value of a result as it is kept: what the plan fixed (who, where, in which place) and what events set on
+    the stored one stay."""
+    return replace(
+        result.delivery,
+        broadcast=stored.broadcast,
+        recipient=stored.recipient,
+        position=stored.position,
+        channel=stored.channel,
+        account=stored.account,
+        conversation=stored.conversation,
+        delivered_at=stored.delivered_at,
+        read_at=stored.read_at,
+        clicked_at=stored.clicked_at,
+    )
+
+
+def said(receipt: Receipt) -> tuple[str, str, bool]:
+    """What a receipt says of its conversation: a repeat says the same."""
+    return receipt.type, receipt.message_id, receipt.up_to
+
+
+def marked_at(result: Result) -> datetime:
+    """When the answer of this result told what became of the conversation."""
+    moments = (
+        result.attempt.at if result.attempt else None,
+        result.delivery.ended_at,
+        result.delivery.attempted_at,
+    )
+    moment = next((moment for moment in moments if moment is not None), None)
+    if moment is None:
+        raise ValueError(f"the result of {result.delivery.id} marks its conversation but has no instant")
+    return moment
+
+
+def move_deltas(before: Delivery, after: Delivery) -> Iterable[tally.Delta]:
+    """What a change of one delivery adds to the counters."""
+    yield from tally.of_move(before.state, after)
+    if after.possibly_doubled and not before.possibly_doubled:
+        yield from tally.of_doubt()
+
+
+def plan_deltas(delivery: Delivery, attempts: Sequence[Attempt]) -> Iterable[tally.Delta]:
+    """What a new delivery, with the lines it begins with, adds to the counters."""
+    yield from tally.of_plan(delivery)
+    if delivery.possibly_doubled:
+        yield from tally.of_doubt()
+    seen: set[tuple[int, str]] = set()
+    for attempt in attempts:
+        yield from tally.of_attempt(attempt, new_rung=(attempt.round, attempt.rung) not in seen)
+        seen.add((attempt.round, attempt.rung))
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What one new event makes of its delivery and of the counters."""
+
+    delivery: Delivery
+    deltas: tuple[tally.Delta, ...]
+
+
+def noted(delivery: Delivery, event: Event, *, first: bool, first_on_button: bool) -> Noted:
+    """`first`: the delivery has no event of this type yet; `first_on_button`: none of it on this button."""
+    after = tracking.applied(delivery, event)
+    deltas = (
+        *tally.of_event(delivery, event, first=first, first_on_button=first_on_button),
+        *tally.of_move(delivery.state, after),
+    )
+    return Noted(after, deltas)
+
+
+def in_time_order(attempts: Iterable[Attempt], events: Iterable[Event]) -> list[Attempt | Event]:
+    """The timeline: by instant; at the same instant attempts first, then in the order they came in."""
+    lines: list[Attempt | Event] = [*attempts, *events]
+    return sorted(lines, key=lambda line: line.at)
+
+
+def fold(text: str) -> str:
+    """Text as it is compared regardless of case."""
+    return text.casefold()
+
+
+def search_text(recipient: Recipient) -> str:
+    """What `q` is looked for in: name, e-mail and external id, one a line, folded."""
+    return fold("\n".join((recipient.name, recipient.email or "", recipient.external_id or "")))
+
+
+def json_bytes(mapping: Mapping[str, Any]) -> bytes:
+    """A reference as it is kept. Raises ``TypeError`` for what is no JSON value, before anything is written."""
+    return orjson.dumps(dict(mapping), option=_STRICT)
+
+
+def json_copy(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The same value, sharing nothing with its giver."""
+    copied: dict[str, Any] = orjson.loads(json_bytes(mapping))
+    return copied
