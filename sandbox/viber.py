@@ -1,0 +1,586 @@
+"""The REST Bot API of Viber: what bots call, and the callbacks they get (PLATFORMS D1 to D5)."""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from aiohttp import web
+
+from sandbox import draws
+from sandbox.callbacks import Answer, Errand, readable
+from sandbox.directory import Account, Contact, Standing
+from sandbox.faults import Fault, FaultKind
+from sandbox.limits import Window, Windows
+from sandbox.messages import Button, Content, Message, Reading
+from sandbox.settings import Channel, ViberBot
+from sandbox.world import JSON_HEADERS, Json, NotPossible, Platform, Replies, World, mark_read, plain
+
+MAX_REQUEST = 30 * 1024
+MAX_TEXT, MAX_CAPTION, MAX_TRACKING, MAX_SENDER, MAX_URL = 7000, 512, 4000, 28, 2000
+MAX_VIDEO, MAX_FILE = 26 * 1024 * 1024, 50 * 1024 * 1024
+MAX_BROADCAST, MAX_ONLINE = 300, 100
+API_VERSION = 10
+"""The newest `min_api_version` that simulated devices understand."""
+RETRIES = (10.0, 60.0, 300.0, 600.0, 900.0, 900.0, 900.0, 900.0, 900.0)
+"""Sandbox seconds before each further try of a callback (PLATFORMS D2)."""
+ALWAYS = {"message", "subscribed", "unsubscribed", "webhook"}
+FILTERED = {"conversation_started", "delivered", "seen", "failed"}
+
+STATUSES = {
+    0: "ok", 1: "invalidUrl", 2: "invalidAuthToken", 3: "badData", 4: "missingData", 5: "receiverNotRegistered",
+    6: "receiverNotSubscribed", 7: "publicAccountBlocked", 8: "publicAccountNotFound", 9: "publicAccountSuspended",
+    10: "webhookNotSet", 11: "receiverNoSuitableDevice", 12: "tooManyRequests", 13: "apiVersionNotSupported",
+    14: "incompatibleWithVersion", 15: "publicAccountNotAuthorized", 16: "inchatReplyMessageNotAllowed",
+    17: "publicAccountIsNotInline", 18: "noPublicChat", 19: "cannotSendBroadcast", 20: "broadcastNotAllowed",
+    21: "unsupportedCountry", 22: "paymentUnsupported", 23: "freeMessagesExceeded", 24: "noBalance",
+    99: "generalError",
+}  # fmt: skip
+"""Status codes of PLATFORMS D4; 99 stands for "others"."""
+ONLINE = {0: "online", 1: "offline", 2: "undisclosed", 3: "tryLater", 4: "unavailable"}
+ONLINE_WORDS = {"offline": 1, "undisclosed": 2, "trylater": 3, "unavailable": 4}
+
+Serve = Callable[["Subscriptions", Json], Json]
+
+
+class ViberError(Exception):
+    """Ends a request with a status of D4."""
+
+    def __init__(self, status: int, message: str | None = None) -> None:
+        self.status = status
+        self.message = message or STATUSES.get(status, "generalError")
+        super().__init__(self.message)
+
+
+@dataclass(slots=True, eq=False)
+class Subscriptions:
+    """Viber's side of one bot."""
+
+    account: Account
+    bot: ViberBot
+    broadcasts: Window
+    url: str = ""
+    events: frozenset[str] = frozenset(FILTERED)
+    token: int = 5_000_000_000_000_000_000
+    unanswered: Windows = field(default_factory=lambda: Windows(((100, 3600.0),)))
+    details: Windows = field(default_factory=lambda: Windows(((2, 12 * 3600.0),)))
+    tracking: dict[str, str] = field(default_factory=dict)
+    """The tracking data that goes back with a person's next reply, by user id."""
+
+    def next_token(self) -> int:
+        """Message tokens are integers of 19 digits."""
+        self.token += 1
+        return self.token
+
+
+class Viber(Platform):
+    """The REST API and the people in front of it."""
+
+    channel = Channel.VIBER
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._bots: dict[str, Subscriptions] = {}
+        for account in world.directory.on(Channel.VIBER):
+            self.open(account)
+        self._methods: dict[str, Serve] = {
+            "send_message": self._send_message,
+            "broadcast_message": self._broadcast,
+            "get_account_info": self._account_info,
+            "get_user_details": self._user_details,
+            "get_online": self._get_online,
+        }
+
+    def open(self, account: Account) -> None:
+        """Serve a bot."""
+        bot = account.bot
+        assert isinstance(bot, ViberBot)  # noqa: S101 - the directory keeps channels apart
+        limits = self.world.settings.limits
+        self._bots[bot.token] = Subscriptions(
+            account=account,
+            bot=bot,
+            broadcasts=Window(limits.viber_broadcasts_per_10_seconds, 10.0),
+            unanswered=Windows(((limits.viber_unanswered_per_hour, 3600.0),)),
+        )
+
+    def reset(self) -> None:
+        for bot in self._bots.values():
+            bot.broadcasts.clear()
+            bot.unanswered.clear()
+            bot.details.clear()
+            bot.tracking.clear()
+
+    # What bots call
+
+    def routes(self) -> list[web.RouteDef]:
+        path = "/viber/pa/{method}"
+        return [web.post(path, self._handle), web.get(path, self._handle)]
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        method = request.match_info["method"]
+        raw = await request.read()
+        response = await self._answer(request, method, raw)
+        self.world.stats.requests[self.channel, method, response.status] += 1
+        return response
+
+    async def _answer(self, request: web.Request, method: str, raw: bytes) -> web.Response:
+        try:
+            bot, body = self._understood(request, raw)
+        except ViberError as error:
+            return _status(error.status, error.message)
+        faults = self.world.faults
+        if faults.rules:
+            contact = bot.account.by_user.get(str(body.get("receiver")))
+            person = contact.person.id if contact else None
+            fault = faults.strike(self.channel, method, bot.account.name, person)
+            if fault is not None:
+                return await self.faulty(fault, request, lambda: self._call(bot, method, body))
+        if method == "set_webhook":
+            return await self._set_webhook(bot, body)
+        return self._call(bot, method, body)
+
+    def _understood(self, request: web.Request, raw: bytes) -> tuple[Subscriptions, Json]:
+        if len(raw) > MAX_REQUEST:
+            raise ViberError(3, "Request is too large")
+        try:
+            body = orjson.loads(raw) if raw else {}
+        except orjson.JSONDecodeError as error:
+            raise ViberError(3) from error
+        if not isinstance(body, dict):
+            raise ViberError(3)
+        token = request.headers.get("X-Viber-Auth-Token") or body.get("auth_token")
+        bot = self._bots.get(str(token))
+        if bot is None:
+            raise ViberError(2)
+        return bot, body
+
+    def _call(self, bot: Subscriptions, method: str, body: Json) -> web.Response:
+        serve = self._methods.get(method)
+        if serve is None:
+            return web.Response(status=404)
+        try:
+            answer = serve(bot, body)
+        except ViberError as error:
+            return _status(error.status, error.message)
+        return _json({"status": 0, "status_message": "ok", **answer})
+
+    def wrong(self, fault: Fault) -> web.Response:
+        match fault.kind:
+            case FaultKind.THROTTLE:
+                return _status(12, STATUSES[12])
+            case FaultKind.REFUSE:
+                return _status(6, STATUSES[6])
+            case FaultKind.PLATFORM_ERROR:
+                code = _code(fault)
+                return _status(code, STATUSES.get(code, "generalError"))
+            case _:
+                return plain(fault.status or 500, fault.body or "Service unavailable")
+
+    async def _set_webhook(self, bot: Subscriptions, body: Json) -> web.Response:
+        url = str(body.get("url") if body.get("url") is not None else "")
+        events = body.get("event_types")
+        if url and not url.startswith(("https://", "http://")):
+            return _status(1, STATUSES[1])
+        if url:
+            token = bot.next_token()
+            event = {"event": "webhook", "timestamp": self._timestamp(), "message_token": token}
+            answer = await self._post_to(bot, "", event, url)
+            if answer.status != 200:
+                return _status(1, STATUSES[1])
+        bot.url = url
+        bot.events = frozenset(FILTERED if events is None else events)
+        return _json(
+            {"status": 0, "status_message": "ok", "event_types": sorted(bot.events | ALWAYS - {"webhook"})}
+        )
+
+    def _send_message(self, bot: Subscriptions, body: Json) -> Json:
+        if not bot.url:
+            raise ViberError(10)
+        receiver = body.get("receiver")
+        if not receiver:
+            raise ViberError(4)
+        check_message(body)
+        contact = _subscriber(bot, str(receiver))
+        self._pace(bot, contact)
+        token = bot.next_token()
+        self._receive(bot, contact, token, body)
+        return {"message_token": token, "chat_hostname": "SN-CHAT-SANDBOX_", "billing_status": 1}
+
+    def _broadcast(self, bot: Subscriptions, body: Json) -> Json:
+        if not bot.url:
+            raise ViberError(10)
+        receivers = body.get("broadcast_list")
+        if not isinstance(receivers, list) or not receivers:
+            raise ViberError(4)
+        if len(receivers) > MAX_BROADCAST:
+            raise ViberError(3, "broadcast_list is too long")
+        check_message(body)
+        self._pace_broadcast(bot)
+        token = bot.next_token()
+        failed = []
+        message = orjson.dumps({key: value for key, value in body.items() if key != "broadcast_list"})
+        for receiver in receivers:
+            try:
+                contact = _subscriber(bot, str(receiver))
+                self._pace(bot, contact)
+            except ViberError as error:
+                failed.append({"receiver": receiver, "status": error.status, "status_message": error.message})
+            else:
+                self._receive(bot, contact, token, _filled(message, contact))
+        return {"message_token": token, "failed_list": failed}
+
+    def _pace_broadcast(self, bot: Subscriptions) -> None:
+        now = self.world.clock.seconds()
+        wait = bot.broadcasts.wait(now)
+        if wait > 0 and self.world.breach(self.channel, bot.account.name, "broadcasts_per_10_seconds"):
+            raise ViberError(12)
+        bot.broadcasts.note(now)
+
+    def _pace(self, bot: Subscriptions, contact: Contact) -> None:
+        """100 messages an hour to one person who does not reply (PLATFORMS D1)."""
+        now = self.world.clock.seconds()
+        wait = bot.unanswered.wait(contact.user_id, now)
+        if wait > 0 and self.world.breach(self.channel, bot.account.name, "unanswered_per_hour"):
+            raise ViberError(12)
+        bot.unanswered.note(contact.user_id, now)
+
+    def _receive(self, bot: Subscriptions, contact: Contact, token: int, body: Json) -> None:
+        if body.get("tracking_data"):
+            bot.tracking[contact.user_id] = str(body["tracking_data"])
+        self.world.receive(contact, str(token), body, read_message, self.world.clock.seconds())
+
+    def _account_info(self, bot: Subscriptions, _body: Json) -> Json:
+        count = sum(1 for one in bot.account.by_person.values() if one.standing is Standing.ACTIVE)
+        return {
+            "id": f"pa:{int.from_bytes(draws.token(bot.bot.token), 'big')}",
+            "name": bot.bot.title,
+            "uri": bot.bot.uri,
+            "icon": "",
+            "background": "",
+            "category": "Business",
+            "subcategory": "Services",
+            "country": "GB",
+            "webhook": bot.url,
+            "event_types": sorted(bot.events | ALWAYS - {"webhook"}),
+            "subscribers_count": count,
+            "members": [],
+        }
+
+    def _user_details(self, bot: Subscriptions, body: Json) -> Json:
+        user_id = str(body.get("id") or "")
+        if not user_id:
+            raise ViberError(4)
+        contact = _subscriber(bot, user_id)
+        now = self.world.clock.seconds()
+        if bot.details.wait(user_id, now) > 0 and self.world.breach(
+            self.channel, bot.account.name, "details_per_12_hours"
+        ):
+            raise ViberError(12)
+        bot.details.note(user_id, now)
+        device = {"primary_device_os": "Android 14", "viber_version": "25.1.0", "device_type": "Sandbox"}
+        return {"message_token": bot.next_token(), "user": {**_user(contact), **device, "mcc": 234, "mnc": 10}}
+
+    def _get_online(self, bot: Subscriptions, body: Json) -> Json:
+        ids = body.get("ids")
+        if not isinstance(ids, list) or not ids:
+            raise ViberError(4)
+        if len(ids) > MAX_ONLINE:
+            raise ViberError(3, f"At most {MAX_ONLINE} ids are allowed")
+        return {"users": [self._online(bot, str(user_id)) for user_id in ids]}
+
+    def _online(self, bot: Subscriptions, user_id: str) -> Json:
+        contact = bot.account.by_user.get(user_id)
+        status = 4 if contact is None or contact.standing is not Standing.ACTIVE else self._online_status(contact)
+        now = int(self.world.clock.seconds() * 1000)
+        seen = {0: now, 1: now - 1_800_000}.get(status, 0)
+        return {
+            "id": user_id,
+            "online_status": status,
+            "online_status_message": ONLINE[status],
+            "last_online": seen,
+        }
+
+    def _online_status(self, contact: Contact) -> int:
+        person, world = contact.person, self.world
+        pinned = world.pins.get(person.id)
+        if pinned is None and draws.fraction(world.settings.seed, person.id, "hides") < world.behaviour.undisclosed:
+            return 2
+        return ONLINE_WORDS.get(world.presence_of(person).availability.lower(), 0)
+
+    # Callbacks
+
+    def _event(self, contact: Contact, event: str, part: Json) -> Replies:
+        bot = self._bot(contact)
+        if event in FILTERED and event not in bot.events:
+            return []
+        body = {"event": event, "timestamp": self._timestamp(), "chat_hostname": "SN-CHAT-SANDBOX_", **part}
+        return [self._post_to(bot, contact.person.id, body, None, contact)]
+
+    def _post_to(
+        self, bot: Subscriptions, person: str, body: Json, url: str | None, contact: Contact | None = None
+    ) -> asyncio.Future[Answer]:
+        """Call the bot: at `url`, once, or wherever its webhook is at the time, with retries."""
+        raw = orjson.dumps(body)
+        signature = hmac.new(bot.bot.token.encode(), raw, hashlib.sha256).hexdigest()
+        tries_left = () if url is not None else RETRIES
+
+        def welcome(answer: Answer) -> None:
+            if contact is not None and body["event"] == "conversation_started":
+                self._welcome(bot, contact, answer)
+
+        errand = Errand(
+            channel=self.channel,
+            account=bot.account.name,
+            person=person,
+            event=body["event"],
+            url=lambda: url or bot.url or None,
+            body=raw,
+            headers={"Content-Type": "application/json", "X-Viber-Content-Signature": signature},
+            retry=lambda tries, _answer: tries_left[tries - 1] if tries <= len(tries_left) else None,
+            on_answer=welcome,
+        )
+        return self.world.callbacks.post(errand)
+
+    def _welcome(self, bot: Subscriptions, contact: Contact, answer: Answer) -> None:
+        """A message in the answer to `conversation_started` is shown as the welcome (PLATFORMS D2)."""
+        message = readable(answer.body)
+        if not answer.ok or not isinstance(message, dict) or "type" not in message:
+            return
+        try:
+            check_message(message)
+        except ViberError:
+            return
+        self._receive(bot, contact, bot.next_token(), message)
+
+    def _timestamp(self) -> int:
+        return int(self.world.clock.seconds() * 1000)
+
+    def _bot(self, contact: Contact) -> Subscriptions:
+        bot = contact.account.bot
+        assert isinstance(bot, ViberBot)  # noqa: S101 - the directory keeps channels apart
+        return self._bots[bot.token]
+
+    # What people do
+
+    def start(self, contact: Contact, payload: str) -> Replies:
+        """Open the conversation, behind a deep link with its context, then subscribe."""
+        known = contact.standing is Standing.ACTIVE
+        opened: Json = {
+            "message_token": self._bot(contact).next_token(),
+            "type": "open",
+            "user": _user(contact),
+            "subscribed": known,
+        }
+        if payload:
+            opened["context"] = payload
+        replies = self._event(contact, "conversation_started", opened)
+        return replies if known else [*replies, *self.unblock(contact)]
+
+    def say(self, contact: Contact, text: str) -> Replies:
+        """Writing subscribes, without a `subscribed` event (PLATFORMS D2)."""
+        return self._say(contact, text)
+
+    def _say(self, contact: Contact, text: str, *, silent: bool = False) -> Replies:
+        if contact.standing is Standing.BLOCKED:
+            raise NotPossible(f"{contact.person.id} has blocked the bot")
+        contact.standing = Standing.ACTIVE
+        bot = self._bot(contact)
+        bot.unanswered.forget(contact.user_id)
+        message: Json = {"type": "text", "text": text}
+        tracking = bot.tracking.pop(contact.user_id, None)
+        if tracking is not None:
+            message["tracking_data"] = tracking
+        part = {"message_token": bot.next_token(), "sender": _user(contact), "message": message, "silent": silent}
+        return self._event(contact, "message", part)
+
+    def press(self, message: Message, button: Button) -> Replies:
+        """A reply button's ActionBody arrives as if it had been written."""
+        self._require_active(message.contact)
+        return self._say(message.contact, str(button.value), silent=bool(button.source.get("Silent")))
+
+    def leave(self, contact: Contact) -> Replies:
+        self._require_active(contact)
+        contact.standing = Standing.LEFT
+        part = {"user_id": contact.user_id, "message_token": self._bot(contact).next_token()}
+        return self._event(contact, "unsubscribed", part)
+
+    def block(self, contact: Contact) -> Replies:
+        """Who blocks a bot is unsubscribed from it."""
+        replies = self.leave(contact)
+        contact.standing = Standing.BLOCKED
+        return replies
+
+    def unblock(self, contact: Contact) -> Replies:
+        """Subscribe, again or for the first time."""
+        contact.standing = Standing.ACTIVE
+        part = {"user": _user(contact), "message_token": self._bot(contact).next_token()}
+        return self._event(contact, "subscribed", part)
+
+    def deliver(self, message: Message) -> Replies:
+        super().deliver(message)
+        return self._receipt("delivered", message)
+
+    def read(self, contact: Contact, message: Message | None) -> Replies:
+        """One `seen` for the newest of what was unread, however many (PLATFORMS D2)."""
+        undelivered = [one for one in contact.messages if one.delivered_at is None and one.state != "deleted"]
+        newest = mark_read(contact, message, self.world.clock.seconds())
+        if newest is None:
+            return []
+        told = [self._receipt("delivered", one) for one in undelivered if one.read_at is not None]
+        return [*(reply for replies in told for reply in replies), *self._receipt("seen", newest)]
+
+    def fail(self, message: Message, reason: str) -> Replies:
+        contact = message.contact
+        part = {"message_token": int(message.message_id), "user_id": contact.user_id, "desc": reason or "failure"}
+        return self._event(contact, "failed", part)
+
+    def _receipt(self, event: str, message: Message) -> Replies:
+        contact = message.contact
+        part = {"message_token": int(message.message_id), "user_id": contact.user_id}
+        return self._event(contact, event, part)
+
+    def react(self, message: Message, reaction: str) -> Replies:  # noqa: ARG002 - bots are not told
+        return []
+
+    def raw(self, contact: Contact, body: Json) -> Replies:
+        return self._event(contact, str(body.get("event")), body)
+
+    def _require_active(self, contact: Contact) -> None:
+        if contact.standing is not Standing.ACTIVE:
+            raise NotPossible(f"{contact.person.id} is not subscribed")
+
+
+def check_message(body: Json) -> None:
+    """The limits of D3; raises the status the platform answers."""
+    kind = body.get("type")
+    sender = body.get("sender")
+    if not kind or not isinstance(sender, dict) or not sender.get("name"):
+        raise ViberError(4)
+    if len(str(sender["name"])) > MAX_SENDER or len(str(body.get("tracking_data") or "")) > MAX_TRACKING:
+        raise ViberError(3)
+    if int(body.get("min_api_version") or 1) > API_VERSION:
+        raise ViberError(13)
+    _check_kind(str(kind), body)
+
+
+REQUIRED = {
+    "text": ("text",),
+    "picture": ("media",),
+    "video": ("media", "size"),
+    "file": ("media", "size", "file_name"),
+    "url": ("media",),
+    "contact": ("contact",),
+    "location": ("location",),
+    "sticker": ("sticker_id",),
+    "rich_media": ("rich_media",),
+}
+LONGEST = {
+    "text": {"text": MAX_TEXT},
+    "picture": {"text": MAX_CAPTION, "media": MAX_URL},
+    "video": {"text": MAX_CAPTION, "media": MAX_URL},
+    "file": {"file_name": 256, "media": MAX_URL},
+    "url": {"media": MAX_URL},
+}
+BIGGEST = {"video": MAX_VIDEO, "file": MAX_FILE}
+
+
+def _check_kind(kind: str, body: Json) -> None:
+    if kind not in REQUIRED:
+        raise ViberError(3)
+    if any(not body.get(name) for name in REQUIRED[kind]):
+        raise ViberError(4)
+    if any(len(str(body.get(name) or "")) > most for name, most in LONGEST.get(kind, {}).items()):
+        raise ViberError(3)
+    if kind in BIGGEST and int(body["size"]) > BIGGEST[kind]:
+        raise ViberError(3)
+    if kind == "rich_media" and int(body.get("min_api_version") or 1) < 2:
+        raise ViberError(13)
+    for button in _buttons(body):
+        _check_button(button)
+
+
+def _check_button(button: Json) -> None:
+    if "ActionBody" not in button and button.get("ActionType", "reply") != "none":
+        raise ViberError(4)
+    if not 1 <= int(button.get("Columns", 6)) <= 6 or not 1 <= int(button.get("Rows", 1)) <= 7:
+        raise ViberError(3)
+
+
+def _buttons(body: Json) -> list[Json]:
+    return [one for part in ("rich_media", "keyboard") for one in (body.get(part) or {}).get("Buttons") or ()]
+
+
+def read_message(body: Json) -> Content:
+    """What the person sees of a message."""
+    reading = Reading()
+    reading.lines.append(str(body.get("text") or ""))
+    if body.get("media"):
+        reading.media.append({"type": body.get("type"), "url": body["media"], "name": body.get("file_name")})
+    for button in _buttons(body):
+        _read_button(reading, button)
+    return reading.content
+
+
+def _read_button(reading: Reading, button: Json) -> None:
+    label, value = str(button.get("Text") or ""), button.get("ActionBody")
+    if button.get("Image"):
+        reading.media.append({"type": "picture", "url": button["Image"]})
+    match button.get("ActionType", "reply"):
+        case "open-url":
+            reading.buttons.append(Button("link", label, value, button))
+        case "reply":
+            reading.buttons.append(Button("reply", label, value, button))
+        case _:
+            reading.lines.append(label)
+
+
+def _subscriber(bot: Subscriptions, user_id: str) -> Contact:
+    contact = bot.account.by_user.get(user_id)
+    if contact is None:
+        raise ViberError(5)
+    if contact.standing is not Standing.ACTIVE:
+        raise ViberError(6)
+    return contact
+
+
+def _filled(message: bytes, contact: Contact) -> Json:
+    """The message with the placeholders of a broadcast filled in for one person (PLATFORMS D1)."""
+    text = message.decode()
+    encoded = quote(contact.user_id, safe="")
+    for name, value in (
+        ("replace_me_with_url_encoded_receiver_id", encoded),
+        ("replace_me_with_receiver_id", contact.user_id),
+        ("replace_me_with_user_name", contact.person.name),
+    ):
+        text = text.replace(name, orjson.dumps(value).decode()[1:-1])
+    return dict(orjson.loads(text))
+
+
+def _user(contact: Contact) -> Json:
+    person = contact.person
+    return {
+        "id": contact.user_id,
+        "name": person.name,
+        "avatar": "",
+        "language": person.locale.partition("-")[0],
+        "country": person.country,
+        "api_version": API_VERSION,
+    }
+
+
+def _code(fault: Fault) -> int:
+    if fault.code is not None and not fault.code.isdigit():
+        return next((code for code, name in STATUSES.items() if name.lower() == fault.code.lower()), 99)
+    return int(fault.code or fault.status or 99)
+
+
+def _status(status: int, message: str) -> web.Response:
+    return _json({"status": status, "status_message": message})
+
+
+def _json(body: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(body), headers=JSON_HEADERS)
