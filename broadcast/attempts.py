@@ -1,0 +1,253 @@
+"""What one attempt makes of a delivery: pure decisions on presence, answers, late moments and crashes.
+
+RULES.md has the words; every function here takes the time it decides at and answers a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from broadcast import plan, rounds
+from broadcast.calendar import WorkingTime
+from broadcast.model import (
+    AfterCrash,
+    Answer,
+    Attempt,
+    BadContent,
+    Broadcast,
+    BroadcastStatus,
+    ChannelName,
+    Delivery,
+    DeliveryState,
+    Faulty,
+    Never,
+    Outcome,
+    OutsideHours,
+    PresenceState,
+    Reason,
+    Sent,
+    StopAccount,
+    Throttled,
+    Unknown,
+    WhenUnknown,
+    move_delivery,
+)
+from broadcast.plan import FirstMoment
+from broadcast.ports import Result
+
+#: Sends for one attempt, after which it failed (RULES.md, "What the platform answers uses no rung").
+MAX_SENDS = 5
+_LONGEST_BACK_OFF = 60
+#: An answer on presence is used for this long, the last instant included.
+FRESH = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decides about the deliveries of one broadcast in one zone."""
+
+    broadcast: Broadcast
+    working: WorkingTime
+    first: FirstMoment
+
+
+# --- presence -----------------------------------------------------------------------------------------
+
+
+def asks_presence(broadcast: Broadcast, channel: ChannelName) -> bool:
+    """Whether presence has a say at all."""
+    return broadcast.policies.presence.get(channel) is not None
+
+
+def allows(broadcast: Broadcast, channel: ChannelName, state: PresenceState) -> bool:
+    """Whether somebody in this state may be written to now."""
+    allowed = broadcast.policies.presence.get(channel)
+    if allowed is None or state in allowed:
+        return True
+    return state is PresenceState.UNKNOWN and broadcast.policies.when_unknown is WhenUnknown.SEND
+
+
+def absent(delivery: Delivery, rules: Rules, at: datetime) -> Result:
+    """Presence did not allow it at `at`: on to the next rung, the next round, or the end."""
+    tried, new_rung = _tried(delivery, at)
+    step = rounds.after_absent(
+        rules.working,
+        rules.broadcast.policies,
+        rules.first,
+        delivery.recipient,
+        round=delivery.round,
+        rung=delivery.rung,
+        rung_at=delivery.rung_at or at,
+        at=at,
+    )
+    moved = _ended(tried, DeliveryState.UNSCHEDULED, Reason.ABSENT, at) if step is None else _to(tried, step)
+    return Result(delivery.state, moved, _line(delivery, at, Outcome.ABSENT), new_rung=new_rung)
+
+
+def _to(delivery: Delivery, step: rounds.Step) -> Delivery:
+    return move_delivery(
+        delivery,
+        DeliveryState.PLANNED,
+        round=step.round,
+        rung=step.rung,
+        due_at=step.due_at,
+        rung_at=None,
+        tries=0,
+        throttles=0,
+    )
+
+
+# --- late moments -------------------------------------------------------------------------------------
+
+
+def late(delivery: Delivery, rules: Rules, now: datetime) -> Result | None:
+    """A delivery that is due while it is not working time, since pacing, a hold or a pause took longer than the
+    day: it waits for the next opening, or ends if there is none. ``None``: it is working time, go on."""
+    if rules.working.contains(now):
+        return None
+    opening = _next_opening(rules, now)
+    if opening is not None:
+        return Result(delivery.state, replace(delivery, due_at=opening))
+    return Result(delivery.state, _out_of_time(delivery, now))
+
+
+def _next_opening(rules: Rules, wanted: datetime) -> datetime | None:
+    opening = rounds.after_wait(rules.working, wanted)
+    drops = rules.broadcast.policies.outside_hours is OutsideHours.DROP
+    return None if drops and opening != wanted else opening
+
+
+def _out_of_time(delivery: Delivery, now: datetime) -> Delivery:
+    """A retry whose time is over failed; what was due but never tried is unscheduled."""
+    if delivery.rung_at is not None:
+        return _ended(delivery, DeliveryState.FAILED, Reason.WINDOW_CLOSED, now)
+    return _ended(delivery, DeliveryState.UNSCHEDULED, Reason.NO_TIME, now)
+
+
+# --- answers ------------------------------------------------------------------------------------------
+
+
+def intended(delivery: Delivery, at: datetime) -> Delivery:
+    """The delivery as the intent to send at `at` writes it."""
+    return move_delivery(delivery, DeliveryState.SENDING, sends=delivery.sends + 1, rung_at=delivery.rung_at or at)
+
+
+def answered(
+    delivery: Delivery, answer: Answer, rules: Rules, *, at: datetime, now: datetime, outage: bool
+) -> Result:
+    """What the platform's answer to the send begun at `at` means; it came at `now`. `outage`: the account is in
+    one, so that failures use up no tries."""
+    tried, new_rung = _tried(delivery, at)
+    moved, outcome = _judged(tried, answer, rules, at=at, now=now, outage=outage)
+    return Result(
+        before=delivery.state,
+        delivery=moved,
+        attempt=_line(delivery, at, outcome, _detail(answer)),
+        new_rung=new_rung,
+        marks=answer.marks if isinstance(answer, Never) else None,
+        reference=answer.reference if isinstance(answer, Sent) else None,
+    )
+
+
+def _judged(
+    delivery: Delivery, answer: Answer, rules: Rules, *, at: datetime, now: datetime, outage: bool
+) -> tuple[Delivery, Outcome]:
+    match answer:
+        case Sent(message_id=message_id):
+            sent = _ended(delivery, DeliveryState.SENT, None, at)
+            moved = replace(sent, sent_at=at, platform_message_id=message_id), Outcome.SENT
+        case Throttled(wait=wait):
+            moved = _throttled(delivery, rules, wait=wait, now=now), Outcome.THROTTLED
+        case Faulty():
+            moved = _failed(delivery, rules, now=now, outage=outage), Outcome.ERROR
+        case Unknown():
+            moved = _unknown(delivery, rules, now=now, outage=outage), Outcome.ERROR
+        case Never():
+            moved = _ended(delivery, DeliveryState.FAILED, Reason.REFUSED, at), Outcome.REFUSED
+        case BadContent():
+            moved = _ended(delivery, DeliveryState.FAILED, Reason.CONTENT, at), Outcome.REFUSED
+        case StopAccount():
+            moved = move_delivery(delivery, DeliveryState.PLANNED), Outcome.ERROR
+        case _:
+            assert_never(answer)
+    return moved
+
+
+def _throttled(delivery: Delivery, rules: Rules, *, wait: timedelta | None, now: datetime) -> Delivery:
+    if wait is None:
+        delivery = replace(delivery, throttles=delivery.throttles + 1)
+        wait = back_off(delivery, rules.broadcast.seed, delivery.throttles, "throttle")
+    return _again(delivery, rules, wanted=now + wait, now=now)
+
+
+def _failed(delivery: Delivery, rules: Rules, *, now: datetime, outage: bool) -> Delivery:
+    if outage:
+        return _again(delivery, rules, wanted=now, now=now)
+    delivery = replace(delivery, tries=delivery.tries + 1)
+    if delivery.tries >= MAX_SENDS:
+        return _ended(delivery, DeliveryState.FAILED, Reason.RETRIES_SPENT, now)
+    wait = back_off(delivery, rules.broadcast.seed, delivery.tries, "retry")
+    return _again(delivery, rules, wanted=now + wait, now=now)
+
+
+def _unknown(delivery: Delivery, rules: Rules, *, now: datetime, outage: bool) -> Delivery:
+    if rules.broadcast.policies.after_crash is AfterCrash.HOLD:
+        return move_delivery(delivery, DeliveryState.UNCERTAIN, ended_at=now, due_at=None)
+    return _failed(replace(delivery, possibly_doubled=True), rules, now=now, outage=outage)
+
+
+def _again(delivery: Delivery, rules: Rules, *, wanted: datetime, now: datetime) -> Delivery:
+    """The same round and rung once more, at `wanted` or the next opening after it."""
+    due = _next_opening(rules, wanted)
+    if due is None:
+        return _out_of_time(delivery, now)
+    return move_delivery(delivery, DeliveryState.PLANNED, due_at=due)
+
+
+def back_off(delivery: Delivery, seed: int, number: int, label: str) -> timedelta:
+    """The wait before the retry with this number, counted from 1: uniform over min(60, 2^(number-1)) seconds,
+    a function of (seed, recipient, round, rung, number)."""
+    most = min(_LONGEST_BACK_OFF, 2 ** min(number - 1, 10))
+    drawn = plan.unit(seed, label, delivery.recipient, delivery.round, delivery.rung.value, number)
+    return timedelta(milliseconds=int(drawn * most * 1000))
+
+
+# --- crashes ------------------------------------------------------------------------------------------
+
+
+def recovered(delivery: Delivery, broadcast: Broadcast, now: datetime) -> Result:
+    """What a crash left in `sending`, by the campaign's `after_crash`. Where the broadcast was ended meanwhile,
+    nothing may be sent any more, and nobody can know."""
+    tried, new_rung = _tried(delivery, now)
+    resend = broadcast.policies.after_crash is AfterCrash.RESEND and broadcast.status in {
+        BroadcastStatus.RUNNING,
+        BroadcastStatus.PAUSED,
+    }
+    if resend:
+        moved = move_delivery(tried, DeliveryState.PLANNED, due_at=now, possibly_doubled=True)
+    else:
+        moved = move_delivery(tried, DeliveryState.UNCERTAIN, ended_at=now, due_at=None)
+    return Result(delivery.state, moved, _line(delivery, now, Outcome.ERROR, "crash"), new_rung=new_rung)
+
+
+# --- small parts --------------------------------------------------------------------------------------
+
+
+def _tried(delivery: Delivery, at: datetime) -> tuple[Delivery, bool]:
+    """The delivery with one more attempt line at `at`, and whether that is the first of its (round, rung)."""
+    latest, begun = delivery.attempted_at, delivery.rung_at
+    new_rung = begun is None or latest is None or latest < begun
+    return replace(delivery, attempted_at=at, attempts=delivery.attempts + new_rung), new_rung
+
+
+def _ended(delivery: Delivery, state: DeliveryState, reason: Reason | None, at: datetime) -> Delivery:
+    return move_delivery(delivery, state, reason=reason, ended_at=at, due_at=None)
+
+
+def _line(delivery: Delivery, at: datetime, outcome: Outcome, detail: str | None = None) -> Attempt:
+    return Attempt(delivery.id, at, delivery.round, delivery.rung, outcome, detail)
+
+
+def _detail(answer: Answer) -> str | None:
+    return None if isinstance(answer, Sent) else (answer.detail or None)
