@@ -53,16 +53,9 @@ def test_draws_are_the_same_for_ever() -> None:
 
 def test_keys_are_told_apart() -> None:
     """By seed and by each part, also where the parts run together to the same text."""
-    keys = [
-        (1, "ab", "c"),
-        (1, "a", "bc"),
-        (1, "abc"),
-        (1, "abc", ""),
-        (11, "ab", "c"),
-        (1, "1", "2:ab"),
-        (-1, "abc"),
-    ]
-    assert len({plan.unit(seed, *key) for seed, *key in keys}) == len(keys)
+    seeds = {plan.unit(seed, "ab", "c") for seed in (1, 11, -1)}
+    keys = (("a", "bc"), ("abc",), ("abc", ""), ("1", "2:ab"), ())
+    assert len(seeds | {plan.unit(1, *key) for key in keys}) == len(seeds) + len(keys) == 8
 
 
 def test_any_text_may_be_a_key() -> None:
