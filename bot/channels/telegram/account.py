@@ -19,11 +19,11 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TelegramAccount:
-    """One bot token. `account` is its key, such as ``telegram/news``; `rate` is messages per second for the whole
-    bot (about 30 are free, PLATFORMS C1). Without a `webhook_secret` one is derived from the token, so that
+    """One bot token. `key` is the account's name, such as ``telegram/news``; `rate` is messages per second for the
+    whole bot (about 30 are free, PLATFORMS C1). Without a `webhook_secret` one is derived from the token, so that
     callbacks are never left unproven."""
 
-    account: str
+    key: str
     token: str = field(repr=False)
     api_url: str = "https://api.telegram.org"
     mode: Mode = Mode.WEBHOOK
@@ -32,16 +32,16 @@ class TelegramAccount:
 
     def __post_init__(self) -> None:
         if not self.token:
-            raise ValueError(f"{self.account} has no token: @BotFather gives one")
+            raise ValueError(f"{self.key} has no token: @BotFather gives one")
+        if self.rate <= 0:
+            raise ValueError(f"the rate of {self.key} must be above 0 messages a second")
         if self.webhook_secret and not _SECRET.fullmatch(self.webhook_secret):
-            raise ValueError(
-                f"the webhook secret of {self.account} may hold A-Z a-z 0-9 _ - only, at most 256 of them"
-            )
+            raise ValueError(f"the webhook secret of {self.key} may hold A-Z a-z 0-9 _ - only, at most 256 of them")
 
     @property
     def name(self) -> str:
         """The account's part of its webhook address: ``news`` of ``telegram/news``."""
-        return self.account.rpartition("/")[2]
+        return self.key.rpartition("/")[2]
 
     @property
     def secret(self) -> str:

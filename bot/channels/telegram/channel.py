@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +35,7 @@ class TelegramChannel:
     name = ChannelName.TELEGRAM
 
     def __init__(self, settings: TelegramAccount, *, clock: Clock, http: HttpSettings | None = None) -> None:
-        self.account = settings.account
+        self.account = settings.key
         self.features = outbound.features(settings)
         self._settings = settings
         self._clock = clock
@@ -54,7 +54,7 @@ class TelegramChannel:
         refused = inbound.refusal(self._settings, headers, body)
         return refused or self._hear([inbound.update_in(body)])
 
-    def poll(self) -> AsyncIterator[Received]:
+    def poll(self) -> AsyncGenerator[Received, None]:
         """The same from asking, in polling mode; store a batch before asking for the next."""
         return poll(self._settings, self._polling, self._clock, self._hear)
 

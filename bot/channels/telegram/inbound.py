@@ -97,9 +97,7 @@ def _update(account: TelegramAccount, data: object) -> Update | None:
 
 
 def _unreadable(account: TelegramAccount, why: str) -> None:
-    log.warning(
-        "an update could not be read", action="telegram_update_unreadable", account=account.account, why=why
-    )
+    log.warning("an update could not be read", action="telegram_update_unreadable", account=account.key, why=why)
 
 
 def _act(update: Update, now: datetime) -> _Act | None:
@@ -121,10 +119,19 @@ def _written(message: Message) -> _Act | None:
     text = message.text or message.caption
     if not text:
         return _Act(user, Said.SEEN, message.date)
+    return _Act(user, Said.TEXT, message.date, *_words(text))
+
+
+def _words(text: str) -> tuple[str, str | None]:
+    """The text, and the payload of the link behind a Start. A command may name its bot, and Start is said whether
+    or not it carries a payload: both are taken off, so that ``/start`` and ``/stop`` stand alone."""
+    if not text.startswith("/"):
+        return text, None
     command, _, rest = text.partition(" ")
-    if command.partition("@")[0].lower() == "/start":
-        return _Act(user, Said.SUBSCRIBED, message.date, text, rest.strip() or None)
-    return _Act(user, Said.TEXT, message.date, text)
+    command = command.partition("@")[0]
+    if command.lower() == "/start":
+        return "/start", rest.strip() or None
+    return f"{command} {rest}".strip(), None
 
 
 def _pressed(query: CallbackQuery, now: datetime) -> _Act | None:
@@ -150,7 +157,7 @@ def _reacted(reaction: MessageReactionUpdated) -> _Act | None:
 def _told(account: TelegramAccount, update_id: int, act: _Act) -> Inbound:
     return Inbound(
         key=str(update_id),
-        account=account.account,
+        account=account.key,
         channel=ChannelName.TELEGRAM,
         person=_person(act.user),
         said=act.said,

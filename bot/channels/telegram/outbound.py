@@ -72,7 +72,7 @@ class TelegramSender:
                 log.warning(
                     "a further medium of a message did not go out",
                     action="telegram_media_lost",
-                    account=self._account.account,
+                    account=self._account.key,
                     method=call.method,
                     answer=type(answer).__name__,
                     detail=getattr(answer, "detail", ""),

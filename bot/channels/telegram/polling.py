@@ -6,7 +6,7 @@ restart, and the key of each update makes the repeat harmless.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -51,7 +51,7 @@ async def poll(
     hear: Callable[[list[Any]], Received],
     *,
     hold: int = HOLD,
-) -> AsyncIterator[Received]:
+) -> AsyncGenerator[Received, None]:
     """Batches of updates, for ever. A batch is confirmed once the next one is asked for: whoever iterates has
     stored it by then. Faults of platform and network are waited out; cancelling ends it at any point."""
     offset: int | None = None
@@ -94,7 +94,7 @@ async def _pause(account: TelegramAccount, clock: Clock, fault: _Fault, faults: 
     log.warning(
         "updates could not be fetched",
         action="telegram_polling_failed",
-        account=account.account,
+        account=account.key,
         status=fault.code,
         detail=fault.detail,
         mend=_MENDS.get(fault.code or 0),

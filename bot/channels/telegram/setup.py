@@ -67,7 +67,7 @@ class TelegramSetup:
         return None
 
     def _mend(self, error: TelegramError) -> str:
-        who = self._account.account
+        who = self._account.key
         match error:
             case InvalidToken():
                 return f"{who}: Telegram does not know the token; take the current one from @BotFather"

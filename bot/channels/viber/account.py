@@ -12,11 +12,11 @@ _WELCOME = "Welcome! Write START to receive our messages here, and STOP to recei
 
 @dataclass(frozen=True, slots=True)
 class ViberAccount:
-    """One bot token. `account` is its key, such as ``viber/news``; `sender` is the name people see, at most 28
-    characters; `avatar` its picture's address; `welcome` greets whoever opens the chat (empty: nothing does);
+    """One bot token. `key` is the account's name, such as ``viber/news``; `sender` is the name people see, at most
+    28 characters; `avatar` its picture's address; `welcome` greets whoever opens the chat (empty: nothing does);
     `rate` is messages per second for the whole bot (500 in 10 s, PLATFORMS D1)."""
 
-    account: str
+    key: str
     token: str = field(repr=False)
     sender: str
     avatar: str = ""
@@ -26,14 +26,16 @@ class ViberAccount:
 
     def __post_init__(self) -> None:
         if not self.token:
-            raise ValueError(f"{self.account} has no token: the Viber admin panel shows it")
+            raise ValueError(f"{self.key} has no token: the Viber admin panel shows it")
+        if self.rate <= 0:
+            raise ValueError(f"the rate of {self.key} must be above 0 messages a second")
         if not 1 <= len(self.sender) <= _NAME_LIMIT:
-            raise ValueError(f"the sender name of {self.account} must have 1 to {_NAME_LIMIT} characters")
+            raise ValueError(f"the sender name of {self.key} must have 1 to {_NAME_LIMIT} characters")
 
     @property
     def name(self) -> str:
         """The account's part of its webhook address: ``news`` of ``viber/news``."""
-        return self.account.rpartition("/")[2]
+        return self.key.rpartition("/")[2]
 
     def url(self, method: str) -> str:
         """The address of a method."""

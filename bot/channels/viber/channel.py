@@ -19,7 +19,7 @@ class ViberChannel:
     name = ChannelName.VIBER
 
     def __init__(self, settings: ViberAccount, *, clock: Clock, http: HttpSettings | None = None) -> None:
-        self.account = settings.account
+        self.account = settings.key
         self.features = outbound.features(settings)
         self._settings = settings
         self._clock = clock

@@ -74,8 +74,8 @@ def welcome(account: ViberAccount) -> bytes | None:
 
 
 def keyboard(buttons: tuple[ReadyButton, ...]) -> Fields | None:
-    """The buttons under the chat, one a row. Viber reads a label as HTML. Every device understands all of this, so no
-    `min_api_version` is asked for."""
+    """The buttons under the chat, one a row. Viber reads a label as HTML. Every device understands all of this, so
+    no `min_api_version` is asked for."""
     if not buttons:
         return None
     return {"Type": "keyboard", "DefaultHeight": False, "Buttons": [_button(button) for button in buttons]}
@@ -101,7 +101,7 @@ def _holds_text(media: Media, text: str) -> bool:
 
 
 def _medium(media: Media, buttons: Fields | None, text: str = "") -> Fields:
-    """A picture as one; anything else by its address: of a video or file Viber wants the size, which nobody knows."""
+    """A picture as one; anything else by its address: Viber asks for the size of a video or file."""
     if media.type is MediaType.PICTURE:
         return _checked(PictureMessage(media=media.url, text=text, keyboard=buttons))
     return _checked(URLMessage(media=media.url, keyboard=buttons))

@@ -67,7 +67,7 @@ def _event(account: ViberAccount, body: bytes, now: datetime) -> _Event | None:
     """The callback as viberbot reads it, or ``None``. It raises for everything that it does not know."""
     data = _read(body)
     if data.get("event") not in _TELLS:
-        log.debug("a callback of no interest", action="viber_callback_ignored", account=account.account)
+        log.debug("a callback of no interest", action="viber_callback_ignored", account=account.key)
         return None
     try:
         return _Event(account, create_request({"desc": "", **data}), _instant(data.get("timestamp"), now))
@@ -75,7 +75,7 @@ def _event(account: ViberAccount, body: bytes, now: datetime) -> _Event | None:
         log.warning(
             "a callback could not be read",
             action="viber_callback_unreadable",
-            account=account.account,
+            account=account.key,
             why=type(error).__name__,
         )
         return None
@@ -152,7 +152,7 @@ def _deed(
         return Received()
     inbound = Inbound(
         key=key,
-        account=event.account.account,
+        account=event.account.key,
         channel=ChannelName.VIBER,
         person=person,
         said=said,
@@ -181,7 +181,7 @@ def _receipt(type: EventType, *, up_to: bool = False) -> Callable[[_Event], Rece
     def told(event: _Event) -> Received:
         request = event.request
         receipt = Receipt(
-            account=event.account.account,
+            account=event.account.key,
             user_id=str(request.user_id),
             type=type,
             message_id=str(request.message_token),

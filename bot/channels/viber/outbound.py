@@ -52,7 +52,7 @@ class ViberSender:
                 log.warning(
                     "a further medium of a message did not go out",
                     action="viber_media_lost",
-                    account=self._account.account,
+                    account=self._account.key,
                     answer=type(answer).__name__,
                     detail=getattr(answer, "detail", ""),
                 )

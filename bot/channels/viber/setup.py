@@ -61,7 +61,7 @@ class ViberSetup:
         return (exchange, exchange.json()) if isinstance(exchange, Reply) else exchange.detail
 
     def _trouble(self, answer: str | tuple[Reply, Any]) -> str | None:
-        who, where = self._account.account, self._account.api_url
+        who, where = self._account.key, self._account.api_url
         if isinstance(answer, str):
             return f"{who}: {where} could not be used ({answer}); is it reachable from here?"
         reply, data = answer
