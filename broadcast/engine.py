@@ -1,0 +1,594 @@
+"""The engine: one account's deliveries, from due to recorded.
+
+It claims what is due, asks presence in batches, renders, paces, sends with bounded concurrency, records in batches,
+and sleeps until the next due moment or a wake-up. It decides nothing that `attempts`, `rounds`, `pacing` or
+`message` decide. Time, storage, platform and presence are ports, so it runs unchanged under a virtual clock.
+
+One turn of the loop:
+
+    load      what is due within the next minute, into memory, in order of (due, plan)
+    sort out  late ones to the next opening; absent ones up the rungs; the rest waits for presence or its slot
+    commit    outcomes of finished sends and intents of the next ones, together, durable before anything goes out
+    send      each granted intent in a task of its own
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TypeVar
+
+import structlog
+
+from broadcast import attempts
+from broadcast.attempts import Rules
+from broadcast.campaigns import Broadcasts
+from broadcast.errors import PresenceUnavailable, StoreUnavailable
+from broadcast.launching import Calendars, FirstMaker, drawn
+from broadcast.message import Rendering
+from broadcast.model import (
+    Answer,
+    Broadcast,
+    BroadcastStatus,
+    Conversation,
+    Delivery,
+    DeliveryState,
+    Faulty,
+    Holds,
+    PresenceState,
+    Recipient,
+    Sent,
+    StopAccount,
+    Throttled,
+    Unknown,
+)
+from broadcast.pacing import WELL, Conversations, Health, Pacer
+from broadcast.ports import Account, Channel, Clock, Due, Lease, Page, PresenceProvider, Result, Store
+from broadcast.tracking import Links
+
+log = structlog.get_logger()
+
+_T = TypeVar("_T")
+_MOST = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How much the engine holds at once. `window` is how far ahead it loads, and how far ahead presence is asked
+    where that costs nothing; `first` finds first moments."""
+
+    concurrency: int = 64
+    load: int = 1_000
+    window: timedelta = timedelta(seconds=60)
+    store_retry: timedelta = timedelta(seconds=1)
+    presence_retry: timedelta = timedelta(seconds=10)
+    first: FirstMaker = drawn
+
+
+@dataclass(slots=True)
+class Item:
+    """A delivery in memory, with what its attempt needs. `not_before` is a wait that is nobody's business but
+    this process's: a conversation's limit, a provider that could not tell."""
+
+    delivery: Delivery
+    recipient: Recipient
+    conversation: Conversation
+    rules: Rules
+    not_before: datetime
+
+    @property
+    def key(self) -> _Key:
+        due = self.delivery.due_at or self.not_before
+        return (max(due, self.not_before), due, self.delivery.position, self.delivery.id)
+
+
+#: When it may go, when it was due, its place in the plan, its id: what is due first goes first (RULES.md, pacing).
+_Key = tuple[datetime, datetime, int, str]
+
+
+@dataclass(slots=True)
+class Status:
+    """What an operator sees of one account. `trouble` is what keeps it from sending, in words."""
+
+    account: str
+    rate: float
+    waiting_until: datetime | None = None
+    trouble: str | None = None
+    sent_at: deque[datetime] = field(default_factory=lambda: deque(maxlen=4096))
+
+    def achieved_rate(self, now: datetime) -> float:
+        """Messages a second over the last minute."""
+        recent = [at for at in self.sent_at if now - at <= timedelta(seconds=60)]
+        if len(recent) < 2:
+            return 0.0
+        return round((len(recent) - 1) / max((now - recent[0]).total_seconds(), 1e-6), 2)
+
+
+class Memory:
+    """The deliveries this process knows of, each once: queued, waiting for an answer on presence, or in flight."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[_Key, Item]] = []
+        self._present: dict[str, Item] = {}
+        self._broadcasts: Counter[str] = Counter()
+        self.waiting: dict[str, list[Item]] = {}
+        self.flying: dict[str, asyncio.Task[None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._present)
+
+    def __contains__(self, delivery: str) -> bool:
+        return delivery in self._present
+
+    def has_any_of(self, broadcast: str) -> bool:
+        return self._broadcasts[broadcast] > 0
+
+    def queue(self, item: Item) -> None:
+        """Takes it in, or back, to go when its moment comes."""
+        if item.delivery.id not in self._present:
+            self._present[item.delivery.id] = item
+            self._broadcasts[item.delivery.broadcast] += 1
+        heapq.heappush(self._heap, (item.key, item))
+
+    def pop_due(self, now: datetime) -> Item | None:
+        """The first of those queued that may go now; it stays known."""
+        if not self._heap or self._heap[0][0][0] > now:
+            return None
+        return heapq.heappop(self._heap)[1]
+
+    def forget(self, item: Item) -> None:
+        if self._present.pop(item.delivery.id, None) is not None:
+            self._broadcasts[item.delivery.broadcast] -= 1
+
+    def forget_idle(self) -> None:
+        """Forgets all but what is in flight."""
+        self._heap.clear()
+        self.waiting.clear()
+        for item in [item for id, item in self._present.items() if id not in self.flying]:
+            self.forget(item)
+
+    def first_at(self) -> datetime | None:
+        return self._heap[0][0][0] if self._heap else None
+
+    def due_by(self, instant: datetime) -> Iterable[Item]:
+        """Those queued that may go at or before `instant`, in no order."""
+        return (item for key, item in self._heap if key[0] <= instant)
+
+
+class Engine:
+    """Drives one account for as long as its lease is held."""
+
+    def __init__(
+        self,
+        store: Store,
+        channel: Channel,
+        *,
+        account: Account,
+        lease: Lease,
+        clock: Clock,
+        links: Links,
+        presence: PresenceProvider | None = None,
+        options: Options | None = None,
+    ) -> None:
+        self._store = store
+        self._channel = channel
+        self._account = account
+        self._lease = lease
+        self._clock = clock
+        self._links = links
+        self._presence = presence
+        self._options = options or Options()
+        self._broadcasts = Broadcasts(store, clock)
+        self._pacer = Pacer(account.rate)
+        self._conversations = Conversations(account.features.conversation_limits)
+        self._health: Health = WELL
+        self._memory = Memory()
+        self._edge: tuple[datetime, int, str] | None = None
+        self._loaded_until: datetime | None = None
+        self._known: dict[str, tuple[PresenceState, datetime]] = {}
+        self._asking: set[str] = set()
+        self._results: list[Result] = []
+        self._side: set[asyncio.Task[None]] = set()
+        self._books: dict[str, _Book] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._stale = False
+        self._broken: BaseException | None = None
+        self.status = Status(account.key, account.rate)
+
+    # --- life -----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until `stop` is called (what is in flight is then finished and recorded), the lease is lost (raises
+        `LeaseLost`, nothing more is recorded), or it is cancelled."""
+        watch = asyncio.create_task(self._watch(), name=f"watch {self._account.key}")
+        try:
+            await self._durably(self._recover)
+            while not self._stopping:
+                wake_at = await self._turn()
+                if not self._stopping:
+                    await self._clock.wait(self._wake, wake_at)
+                self._wake.clear()
+            await self._drain()
+        finally:
+            tasks = (watch, *self._side, *self._memory.flying.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Begins no more sends; `run` returns once those in flight are recorded."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _drain(self) -> None:
+        while self._memory.flying or self._results:
+            self._wake.clear()
+            await self._commit([])
+            if self._memory.flying:
+                await self._clock.wait(self._wake, None)
+
+    async def _watch(self) -> None:
+        """Learns of what others changed: launches, pauses, stops, opt-outs."""
+        seen: int | None = None
+        while True:
+            try:
+                seen = await self._store.control_version() if seen is None else await self._store.wait_control(seen)
+            except StoreUnavailable:
+                await self._pause_for_store()
+                continue
+            self._stale = True
+            self._wake.set()
+
+    async def _recover(self) -> None:
+        """Settles what a crash of an earlier owner left in flight."""
+        now = self._clock.now()
+        left = await self._store.in_flight(self._lease)
+        results = []
+        for due in left:
+            broadcast = await self._broadcasts.get(due.delivery.broadcast)
+            results.append(attempts.recovered(due.delivery, broadcast, now))
+        if results:
+            log.warning("recovered", action="recovered", account=self._account.key, deliveries=len(results))
+            await self._store.record(self._lease, results)
+
+    # --- one turn -------------------------------------------------------------------------------------
+
+    async def _turn(self) -> datetime | None:
+        """One turn of the loop; answers when the next is due, ``None`` for when something happens."""
+        if self._broken is not None:
+            raise self._broken
+        if self._stale:
+            await self._reload()
+        await self._durably(self._load)
+        now = self._clock.now()
+        ready = self._sort_out(now)
+        self._ask_if_needed(now)
+        if ready or self._results:
+            self._send(await self._commit(ready))
+        return await self._durably(self._next_wake)
+
+    async def _reload(self) -> None:
+        """Forgets what is waiting in memory: storage may say otherwise by now. What is already decided is written
+        first, or storage would hand it out again as it was before."""
+        self._stale = False
+        while self._results:
+            await self._commit([])
+        self._memory.forget_idle()
+        self._books.clear()
+        self._edge = self._loaded_until = None
+        running = await self._durably(
+            lambda: self._store.broadcasts(statuses=[BroadcastStatus.RUNNING], page=Page(1, 1000))
+        )
+        for broadcast in running.items:
+            await self._settle(broadcast.id)
+
+    async def _load(self) -> None:
+        """Brings what is due within the window into memory, a bounded number at a time."""
+        now = self._clock.now()
+        covered = self._loaded_until is not None and now < self._loaded_until
+        if covered or len(self._memory) >= self._options.load // 2:
+            return
+        until = now + self._options.window
+        loaded = await self._store.due(self._account.key, until=until, after=self._edge, limit=self._options.load)
+        for due in loaded:
+            if due.delivery.id not in self._memory:
+                self._memory.queue(await self._item(due))
+        if len(loaded) == self._options.load:
+            last = loaded[-1].delivery
+            self._edge, self._loaded_until = (last.due_at or until, last.position, last.id), None
+        else:
+            self._edge, self._loaded_until = (until, _MOST, ""), until
+
+    async def _item(self, due: Due) -> Item:
+        book = await self._book(due.delivery.broadcast)
+        at = due.delivery.due_at or self._clock.now()
+        return Item(due.delivery, due.recipient, due.conversation, book.rules(due.recipient), at)
+
+    async def _book(self, broadcast: str) -> _Book:
+        if broadcast not in self._books:
+            found = await self._broadcasts.get(broadcast)
+            self._books[broadcast] = _Book(found, self._options.first, self._channel, self._links)
+        return self._books[broadcast]
+
+    def _sort_out(self, now: datetime) -> list[Item]:
+        """Those whose slot has come, at most as many as may be in flight; the others are judged or put aside."""
+        ready: list[Item] = []
+        while self._may_send(now, len(ready)) and (item := self._memory.pop_due(now)) is not None:
+            if (result := attempts.late(item.delivery, item.rules, now)) is not None:
+                self._note(result, item)
+            elif (allowed := self._allowed(item, now)) is None:
+                self._memory.waiting.setdefault(item.conversation.user_id, []).append(item)
+            elif not allowed:
+                self._note(attempts.absent(item.delivery, item.rules, now), item)
+            elif (earliest := self._conversations.earliest(item.conversation.id)) > now:
+                item.not_before = earliest
+                self._memory.queue(item)
+            else:
+                self._pacer.take(now)
+                self._conversations.take(item.conversation.id, now)
+                ready.append(item)
+        return ready
+
+    def _may_send(self, now: datetime, taken: int) -> bool:
+        flying = len(self._memory.flying) + taken
+        if self._health.outage and flying:
+            return False  # one probe at a time
+        enough_asked = len(self._memory.waiting) >= self._most_asked
+        return self._pacer.slot() <= now and flying < self._options.concurrency and not enough_asked
+
+    # --- presence -------------------------------------------------------------------------------------
+
+    @property
+    def _most_asked(self) -> int:
+        """How many people's presence is worth asking at once: a call's worth, and no more than can be written to
+        before the answer is stale."""
+        if self._presence is None:
+            return 1
+        return min(self._presence.batch, max(1, int(self._pacer.rate * attempts.FRESH.total_seconds())))
+
+    def _allowed(self, item: Item, now: datetime) -> bool | None:
+        """Whether presence allows it; ``None`` while nobody has told."""
+        broadcast = item.rules.broadcast
+        if self._presence is None or not attempts.asks_presence(broadcast, self._account.channel):
+            return True
+        state = self._fresh(item.conversation.user_id, now)
+        return None if state is None else attempts.allows(broadcast, self._account.channel, state)
+
+    def _fresh(self, user_id: str, now: datetime) -> PresenceState | None:
+        known = self._known.get(user_id)
+        return known[0] if known and now - known[1] <= attempts.FRESH else None
+
+    def _ask_if_needed(self, now: datetime) -> None:
+        """Asks for everybody who waits for it; where a batch is one call, also for those who are due soon."""
+        wanted = [user_id for user_id in self._memory.waiting if user_id not in self._asking]
+        if self._presence is None or not wanted:
+            return
+        if self._presence.prefetch and len(wanted) < self._most_asked:
+            wanted += self._due_soon(now, self._most_asked - len(wanted))
+        self._asking.update(wanted)
+        self._beside(self._ask(self._presence, wanted), "presence")
+
+    def _due_soon(self, now: datetime, most: int) -> list[str]:
+        """Up to `most` people who are due within the window and whose presence is asked for and not known."""
+        soon = sorted(self._memory.due_by(now + self._options.window), key=lambda item: item.key)
+        ids = (item.conversation.user_id for item in soon if self._allowed(item, now) is None)
+        unknown = (id for id in dict.fromkeys(ids) if id not in self._asking and id not in self._memory.waiting)
+        return list(islice(unknown, most))
+
+    async def _ask(self, presence: PresenceProvider, wanted: Sequence[str]) -> None:
+        again_at = None
+        try:
+            states = await presence.states(wanted)
+        except PresenceUnavailable as error:
+            log.warning("presence", action="presence_failed", account=self._account.key, detail=str(error))
+            wait = error.wait or self._options.presence_retry
+            states, again_at = {}, self._clock.now() + wait
+        finally:
+            self._asking.difference_update(wanted)
+            self._wake.set()
+        now = self._clock.now()
+        self._learn(states, now)
+        for user_id in wanted:
+            for item in self._memory.waiting.pop(user_id, ()):
+                if user_id not in states:
+                    item.not_before = again_at or now + self._options.presence_retry
+                self._memory.queue(item)
+
+    def _learn(self, states: Mapping[str, PresenceState], now: datetime) -> None:
+        """Keeps states for as long as they may be used, never longer: presence is personal."""
+        kept = {id: known for id, known in self._known.items() if now - known[1] <= attempts.FRESH}
+        self._known = kept | {id: (state, now) for id, state in states.items()}
+
+    # --- outcomes -------------------------------------------------------------------------------------
+
+    def _note(self, result: Result, item: Item) -> None:
+        """Keeps a result for the next commit, and the delivery for its next attempt if that is soon."""
+        self._results.append(result)
+        item.delivery = result.delivery
+        due = result.delivery.due_at
+        planned = result.delivery.state is DeliveryState.PLANNED
+        if planned and due is not None and due <= self._clock.now() + self._options.window:
+            item.not_before = due
+            self._memory.queue(item)
+        else:
+            self._memory.forget(item)
+
+    async def _commit(self, ready: Sequence[Item]) -> list[Item]:
+        """Writes outcomes and intents; answers the items whose intent was granted."""
+        results, self._results = self._results, []
+        now = self._clock.now()
+        intents = {item.delivery.id: attempts.intended(item.delivery, now) for item in ready}
+        if results:
+            await self._durably(lambda: self._store.record(self._lease, results))
+        granted = await self._durably(lambda: self._intend([*intents.values()], now))
+        await self._settle_ended(results)
+        return self._grant(ready, intents, set(granted))
+
+    def _grant(self, ready: Sequence[Item], intents: Mapping[str, Delivery], granted: Set[str]) -> list[Item]:
+        sent = []
+        for item in ready:
+            if item.delivery.id in granted:
+                item.delivery = intents[item.delivery.id]
+                sent.append(item)
+            else:
+                self._memory.forget(item)  # stopped, paused, unsubscribed or blocked meanwhile
+        return sent
+
+    async def _intend(self, intents: Sequence[Delivery], now: datetime) -> list[str]:
+        return await self._store.intend(self._lease, intents, now) if intents else []
+
+    async def _settle_ended(self, results: Sequence[Result]) -> None:
+        """Completes the broadcasts whose last delivery this may have been."""
+        ended = {r.delivery.broadcast for r in results if r.delivery.state is not DeliveryState.PLANNED}
+        for broadcast in ended:
+            if not self._memory.has_any_of(broadcast):
+                await self._settle(broadcast)
+
+    async def _settle(self, broadcast: str) -> None:
+        await self._durably(lambda: self._broadcasts.settle(broadcast))
+
+    # --- sending --------------------------------------------------------------------------------------
+
+    def _send(self, items: Sequence[Item]) -> None:
+        for item in items:
+            task = asyncio.create_task(self._deliver(item), name=f"send {item.delivery.id}")
+            self._memory.flying[item.delivery.id] = task
+            task.add_done_callback(self._finished)
+
+    async def _deliver(self, item: Item) -> None:
+        at = self._clock.now()
+        self.status.sent_at.append(at)
+        try:
+            answer = await self._answer(item)
+        finally:
+            del self._memory.flying[item.delivery.id]
+            self._wake.set()
+        self._judge(item, answer, at)
+
+    async def _answer(self, item: Item) -> Answer:
+        try:
+            book = self._books.get(item.delivery.broadcast) or await self._book(item.delivery.broadcast)
+            content = book.rendering.content(item.recipient, item.delivery.id)
+            return await self._channel.send(item.conversation, content)
+        except Exception as error:  # a channel that breaks its promise costs one attempt, not the loop
+            log.exception("send", action="send_broke", account=self._account.key, delivery=item.delivery.id)
+            return Unknown(f"{type(error).__name__}")
+
+    def _judge(self, item: Item, answer: Answer, at: datetime) -> None:
+        now = self._clock.now()
+        outage = self._health.outage
+        self._health = self._health_after(answer, item.delivery.recipient)
+        self._hold(item, answer, now)
+        result = attempts.answered(item.delivery, answer, item.rules, at=at, now=now, outage=outage)
+        self._note(result, item)
+        if isinstance(answer, Sent):
+            self.status.trouble = None
+
+    def _health_after(self, answer: Answer, recipient: str) -> Health:
+        failed = isinstance(answer, Faulty | Unknown)
+        return self._health.failed(recipient) if failed else self._health.answered()
+
+    def _hold(self, item: Item, answer: Answer, now: datetime) -> None:
+        """What the answer makes wait besides its own delivery."""
+        match answer:
+            case Throttled(wait=wait, holds=Holds.ACCOUNT):
+                self._pacer.hold(now + (wait or timedelta(seconds=1)))
+            case Throttled(wait=timedelta() as wait, holds=Holds.CONVERSATION):
+                self._conversations.hold(item.conversation.id, now + wait)
+            case StopAccount(detail=detail):
+                self._disconnect(detail)
+            case Faulty() | Unknown() if self._health.outage:
+                log.warning("outage", action="outage", account=self._account.key, detail=answer.detail)
+                self._pacer.hold(now + self._health.probe_after())
+
+    def _disconnect(self, detail: str) -> None:
+        """The account cannot send: its broadcasts pause with the reason, and nothing fails for it."""
+        self.status.trouble = detail
+        self._pacer.hold(self._clock.now() + self._options.store_retry)
+        self._beside(self._pause_broadcasts(detail), "disconnect")
+
+    def _beside(self, work: Coroutine[None, None, None], name: str) -> None:
+        """Runs it beside the loop, owned by `run`."""
+        task = asyncio.create_task(work, name=f"{name} {self._account.key}")
+        self._side.add(task)
+        task.add_done_callback(self._side.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """A fault of ours in a task ends the run instead of a delivery."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = error
+            self._wake.set()
+
+    async def _pause_broadcasts(self, detail: str) -> None:
+        paused = await self._durably(lambda: self._broadcasts.pause_account(self._account.key, detail))
+        log.error("account stopped", action="account_stopped", account=self._account.key, broadcasts=paused)
+
+    # --- waiting --------------------------------------------------------------------------------------
+
+    async def _next_wake(self) -> datetime | None:
+        """When there is something to do again: the next slot for what is due, the next due moment, or the window's
+        end. ``None`` while only an answer can change anything."""
+        now = self._clock.now()
+        self.status.waiting_until = self._pacer.held_until(now)
+        if self._results or self._stale:
+            return now
+        first = self._memory.first_at()
+        if first is not None and first <= now:
+            return self._blocked_until(now)
+        if self._loaded_until is None:
+            return now if len(self._memory) < self._options.load // 2 else first
+        if first is not None:
+            return min(first, self._loaded_until)
+        following = await self._store.next_due(self._account.key)
+        return None if following is None else max(following, self._loaded_until)
+
+    def _blocked_until(self, now: datetime) -> datetime | None:
+        """Something is due and did not go: for want of a free place, of answers on presence, or of a slot."""
+        flying = len(self._memory.flying)
+        if flying >= self._options.concurrency or (self._health.outage and flying):
+            return None
+        if len(self._memory.waiting) >= self._most_asked:
+            return None
+        return max(self._pacer.slot(), now)
+
+    # --- a store that cannot write now ----------------------------------------------------------------
+
+    async def _durably(self, write: Callable[[], Awaitable[_T]]) -> _T:
+        """Does it, however long the store cannot: nothing goes out meanwhile, nothing is forgotten."""
+        while True:
+            try:
+                return await write()
+            except StoreUnavailable as error:
+                self.status.trouble = f"the store cannot be written: {error}"
+                log.warning("store", action="store_unavailable", account=self._account.key, detail=str(error))
+                await self._pause_for_store()
+
+    async def _pause_for_store(self) -> None:
+        await self._clock.sleep_until(self._clock.now() + self._options.store_retry)
+
+
+class _Book:
+    """What one broadcast means on this channel, worked out once: calendars by zone, the rendering."""
+
+    def __init__(self, broadcast: Broadcast, first: FirstMaker, channel: Channel, links: Links) -> None:
+        self.broadcast = broadcast
+        self.rendering = Rendering(broadcast.message, channel.name, links)
+        self._calendars = Calendars(broadcast)
+        self._first = first(broadcast)
+        self._rules: dict[str | None, Rules] = {}
+
+    def rules(self, recipient: Recipient) -> Rules:
+        zone = recipient.timezone if self.broadcast.schedule.recipient_timezone else None
+        if zone not in self._rules:
+            working = self._calendars.of(recipient)
+            if working is None:  # their zone changed since the plan, to one without working time left
+                return self.rules(replace(recipient, timezone=None))
+            self._rules[zone] = Rules(self.broadcast, working, self._first)
+        return self._rules[zone]
