@@ -25,7 +25,7 @@ REPORT = ROOT / "build" / "tests.xml"
 STATIC: dict[str, tuple[tuple[str, ...], ...]] = {
     "lint": (("ruff", "check", "."), ("ruff", "format", "--check", ".")),
     "types": (("mypy",), ("mypy", "scripts", "manifest")),
-    "direction": (("lint-imports",),),
+    "direction": (("lint-imports", "--no-logo"),),
 }
 
 
