@@ -38,14 +38,15 @@ class Shared:
         self.prefetch = provider.prefetch
         self._provider = provider
         self._clock = clock
-        self._known: dict[str, Known] = {}  # oldest first
+        self._known: dict[str, Known] = {}  # roughly oldest first
         self._asked: dict[str, asyncio.Task[Mapping[str, Known]]] = {}
 
     async def states(self, user_ids: Sequence[str]) -> Mapping[str, PresenceState]:
         """As the provider's, for ids that nobody asked for in the last minute; the others cost nothing."""
-        self._forget_old()
-        missing = [id for id in dict.fromkeys(user_ids) if id not in self._known]
-        known = {id: self._known[id] for id in user_ids if id in self._known}
+        now = self._clock.now()
+        self._forget_old(now)
+        known = {id: one for id in user_ids if (one := self._known.get(id)) is not None and one.is_usable(now)}
+        missing = [id for id in dict.fromkeys(user_ids) if id not in known]
         self._ask([id for id in missing if id not in self._asked])
         for call in {self._asked[id] for id in missing}:
             known |= await asyncio.shield(call)
@@ -59,8 +60,7 @@ class Shared:
         if calls:
             await asyncio.wait(calls)
 
-    def _forget_old(self) -> None:
-        now = self._clock.now()
+    def _forget_old(self, now: datetime) -> None:
         while self._known:
             oldest = next(iter(self._known))
             if self._known[oldest].is_usable(now):
@@ -84,4 +84,7 @@ class Shared:
             self._asked.pop(id, None)
         if call.cancelled() or call.exception() is not None:
             return  # whoever waits is told; the next one asks anew
-        self._known |= {id: one for id, one in call.result().items() if one.state is not None}
+        for id, one in call.result().items():
+            self._known.pop(id, None)  # to the end of the line
+            if one.state is not None:
+                self._known[id] = one
