@@ -16,7 +16,7 @@ from telegram.error import NetworkError, TimedOut
 from telegram.request import RequestData
 
 from bot.channels.http import Http, HttpSettings
-from bot.channels.telegram import Mode, TelegramAccount, TelegramChannel
+from bot.channels.telegram import Mode, TelegramAccount, TelegramChannel, TelegramInbound
 from bot.channels.telegram.polling import poll
 from bot.channels.telegram.request import HttpRequest
 from bot.channels.webhook import Received
@@ -69,14 +69,21 @@ def account(telegram: Platform) -> TelegramAccount:
 
 @pytest.fixture
 async def channel(account: TelegramAccount) -> AsyncIterator[TelegramChannel]:
-    made = TelegramChannel(account, clock=StillClock(), http=HttpSettings(connect=0.5, total=2.0))
+    made = TelegramChannel(account, http=Http(HttpSettings(connect=0.5, total=2.0)))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def inbound(account: TelegramAccount) -> AsyncIterator[TelegramInbound]:
+    made = TelegramInbound(account, StillClock(), http=Http(HttpSettings(connect=0.5, total=2.0)))
     yield made
     await made.close()
 
 
 def test_it_is_a_channel(account: TelegramAccount) -> None:
     """The account fits the port and says what Telegram can bear: no receipts, 30 a second, one a second a chat."""
-    channel: Channel = TelegramChannel(account, clock=StillClock())
+    channel: Channel = TelegramChannel(account)
     features = channel.features
     assert (channel.account, channel.name) == ("telegram/news", ChannelName.TELEGRAM)
     assert (features.reports_delivered, features.reports_read, features.rate) == (False, False, 30.0)
@@ -125,7 +132,7 @@ async def test_nothing_is_sent_twice(
 
 async def test_a_refused_connection_is_a_fault(account: TelegramAccount) -> None:
     """Nothing was sent: it may be tried again."""
-    channel = TelegramChannel(replace(account, api_url="http://127.0.0.1:9"), clock=StillClock())
+    channel = TelegramChannel(replace(account, api_url="http://127.0.0.1:9"))
     assert isinstance(await channel.send(ANN, Content("Hi")), Faulty)
     await channel.close()
 
@@ -159,29 +166,29 @@ async def test_nothing_follows_a_message_that_did_not_go_out(channel: TelegramCh
     assert len(telegram.asked) == 1
 
 
-async def test_a_press_is_acknowledged_beside(channel: TelegramChannel, telegram: Platform) -> None:
+async def test_a_press_is_acknowledged_beside(inbound: TelegramInbound, telegram: Platform) -> None:
     """The platform's callback does not wait for the acknowledgement; closing does."""
     telegram.says(DONE)
-    received = await channel.receive({"X-Telegram-Bot-Api-Secret-Token": "hush"}, orjson.dumps(press()))
-    assert [inbound.said for inbound in received.inbound] == [Said.PRESSED]
+    received = await inbound.receive({"X-Telegram-Bot-Api-Secret-Token": "hush"}, orjson.dumps(press()))
+    assert [told.said for told in received.inbound] == [Said.PRESSED]
     assert telegram.asked == []
-    await channel.close()
+    await inbound.close()
     assert telegram.asked == [(f"/bot{TOKEN}/answerCallbackQuery", {"callback_query_id": "q1"})]
 
 
-async def test_an_acknowledgement_that_fails_only_spins(channel: TelegramChannel, telegram: Platform) -> None:
+async def test_an_acknowledgement_that_fails_only_spins(inbound: TelegramInbound, telegram: Platform) -> None:
     """It is noted, and the press counts all the same."""
     telegram.says((400, {"ok": False, "error_code": 400, "description": "Bad Request: query is too old"}))
     with structlog.testing.capture_logs() as logs:
-        received = await channel.receive({"X-Telegram-Bot-Api-Secret-Token": "hush"}, orjson.dumps(press()))
-        await channel.close()
+        received = await inbound.receive({"X-Telegram-Bot-Api-Secret-Token": "hush"}, orjson.dumps(press()))
+        await inbound.close()
     assert len(received.inbound) == 1
     assert [entry["action"] for entry in logs] == ["telegram_press_unacknowledged"]
 
 
-async def test_an_unproven_callback_brings_nothing(channel: TelegramChannel, telegram: Platform) -> None:
+async def test_an_unproven_callback_brings_nothing(inbound: TelegramInbound, telegram: Platform) -> None:
     """Neither an inbound nor a follow-up."""
-    received = await channel.receive({}, orjson.dumps(press()))
+    received = await inbound.receive({}, orjson.dumps(press()))
     assert (received.status, received.refused) == (403, "bad_secret")
     assert (received.inbound, telegram.asked) == ((), [])
 
@@ -213,10 +220,10 @@ async def test_trouble_is_told_with_what_to_do(
     assert TOKEN not in trouble
 
 
-async def test_connecting_registers_webhook_and_menu(channel: TelegramChannel, telegram: Platform) -> None:
+async def test_connecting_registers_webhook_and_menu(inbound: TelegramInbound, telegram: Platform) -> None:
     """Address, secret and wanted updates are explicit, and waiting updates are kept."""
     telegram.says(DONE)
-    assert await channel.connect("https://clarion.example/") is None
+    assert await inbound.connect("https://clarion.example/") is None
     (webhook, registered), (menu, commands) = telegram.asked
     assert (webhook, menu) == (f"/bot{TOKEN}/setWebhook", f"/bot{TOKEN}/setMyCommands")
     assert registered == {
@@ -227,11 +234,11 @@ async def test_connecting_registers_webhook_and_menu(channel: TelegramChannel, t
     assert [one["command"] for one in commands["commands"]] == ["start", "stop", "help"]
 
 
-async def test_a_refused_webhook_is_told(channel: TelegramChannel, telegram: Platform) -> None:
+async def test_a_refused_webhook_is_told(inbound: TelegramInbound, telegram: Platform) -> None:
     """The menu is not tried after it."""
     refusal = "Bad Request: bad webhook: An HTTPS URL must be provided for webhook"
     telegram.says((400, {"ok": False, "error_code": 400, "description": refusal}))
-    trouble = await channel.connect("http://clarion.example")
+    trouble = await inbound.connect("http://clarion.example")
     assert trouble is not None
     assert "https" in trouble
     assert len(telegram.asked) == 1
@@ -240,9 +247,9 @@ async def test_a_refused_webhook_is_told(channel: TelegramChannel, telegram: Pla
 async def test_polling_takes_the_webhook_away(account: TelegramAccount, telegram: Platform) -> None:
     """Telegram allows one of the two; what waits is not dropped."""
     telegram.says(DONE)
-    channel = TelegramChannel(replace(account, mode=Mode.POLLING), clock=StillClock())
-    assert await channel.connect("") is None
-    await channel.close()
+    inbound = TelegramInbound(replace(account, mode=Mode.POLLING), StillClock())
+    assert await inbound.connect("") is None
+    await inbound.close()
     assert telegram.asked[0] == (f"/bot{TOKEN}/deleteWebhook", {"drop_pending_updates": False})
 
 
@@ -250,10 +257,10 @@ def updates(*found: Any) -> tuple[int, Any]:
     return 200, {"ok": True, "result": list(found)}
 
 
-async def _batches(channel: TelegramChannel, wanted: int) -> list[Received]:
+async def _batches(inbound: TelegramInbound, wanted: int) -> list[Received]:
     """So many batches; closing the iterator before the next question."""
     batches: list[Received] = []
-    stream = channel.poll()
+    stream = inbound.poll()
     async for batch in stream:
         batches.append(batch)
         if len(batches) == wanted:
@@ -262,27 +269,27 @@ async def _batches(channel: TelegramChannel, wanted: int) -> list[Received]:
     return batches
 
 
-async def test_polling_confirms_what_was_taken(channel: TelegramChannel, telegram: Platform) -> None:
+async def test_polling_confirms_what_was_taken(inbound: TelegramInbound, telegram: Platform) -> None:
     """The first question has no offset, the next confirms the batch before it; a broken update stops nothing."""
     telegram.says(updates(message("one"), {"update_id": 12, "message": "odd"}), updates(message("two")))
-    first, second = await _batches(channel, 2)
-    assert [inbound.text for inbound in (*first.inbound, *second.inbound)] == ["one", "two"]
+    first, second = await _batches(inbound, 2)
+    assert [told.text for told in (*first.inbound, *second.inbound)] == ["one", "two"]
     assert [body.get("offset") for _, body in telegram.asked] == [None, 13]
 
 
-async def test_what_was_not_taken_comes_again(channel: TelegramChannel, telegram: Platform) -> None:
+async def test_what_was_not_taken_comes_again(inbound: TelegramInbound, telegram: Platform) -> None:
     """A new loop asks from the start: what was not confirmed is told again, under the same key."""
     telegram.says(updates(message("one")))
-    [before], [after] = await _batches(channel, 1), await _batches(channel, 1)
+    [before], [after] = await _batches(inbound, 1), await _batches(inbound, 1)
     assert before.inbound[0].key == after.inbound[0].key
     assert [body.get("offset") for _, body in telegram.asked] == [None, None]
 
 
-async def test_a_polled_press_is_acknowledged_too(channel: TelegramChannel, telegram: Platform) -> None:
+async def test_a_polled_press_is_acknowledged_too(inbound: TelegramInbound, telegram: Platform) -> None:
     """Both ways in have the same courtesies."""
     telegram.says(updates(press()), DONE)
-    await _batches(channel, 1)
-    await channel.close()
+    await _batches(inbound, 1)
+    await inbound.close()
     assert telegram.asked[-1][0].endswith("/answerCallbackQuery")
 
 
@@ -306,13 +313,13 @@ async def test_polling_waits_faults_out(account: TelegramAccount, telegram: Plat
 async def test_polling_ends_when_cancelled(account: TelegramAccount, telegram: Platform) -> None:
     """Also while it waits for an answer."""
     telegram.says(updates())
-    channel = TelegramChannel(account, clock=StillClock())
-    task = asyncio.create_task(_batches(channel, 1))
+    inbound = TelegramInbound(account, StillClock())
+    task = asyncio.create_task(_batches(inbound, 1))
     await telegram.arrived.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await channel.close()
+    await inbound.close()
 
 
 async def test_the_library_speaks_over_our_transport(account: TelegramAccount, telegram: Platform) -> None:

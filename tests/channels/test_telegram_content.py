@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bot.channels.telegram.content import Call, Calls, Unfit, calls
+from bot.channels.telegram.calls import Call, Calls, Unfit
+from bot.channels.telegram.calls import of as calls
 from broadcast.model import Media, MediaType
 from broadcast.ports import Content, ReadyButton
 

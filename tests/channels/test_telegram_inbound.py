@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from bot.channels.telegram import TelegramAccount
-from bot.channels.telegram.inbound import Heard, heard, refusal, update_in
+from bot.channels.telegram.updates import Heard, heard, refusal, update_in
 from bot.channels.webhook import BODY_LIMIT
 from broadcast.model import ChannelName
 from broadcast.ports import Inbound, Person, Said

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import structlog
 
-from bot.channels.http import HttpSettings
-from bot.channels.viber import ViberAccount, ViberChannel
+from bot.channels.http import Http, HttpSettings
+from bot.channels.viber import ViberAccount, ViberChannel, ViberInbound
 from broadcast.errors import PresenceUnavailable
 from broadcast.model import (
     Answer,
@@ -46,16 +46,27 @@ async def viber() -> AsyncIterator[Platform]:
 
 
 @pytest.fixture
-async def channel(viber: Platform) -> AsyncIterator[ViberChannel]:
-    account = ViberAccount("viber/news", TOKEN, "News", api_url=f"{viber.url}/pa/")
-    made = ViberChannel(account, clock=StillClock(), http=HttpSettings(connect=0.5, total=2.0))
+def account(viber: Platform) -> ViberAccount:
+    return ViberAccount("viber/news", TOKEN, "News", api_url=f"{viber.url}/pa/")
+
+
+@pytest.fixture
+async def channel(account: ViberAccount) -> AsyncIterator[ViberChannel]:
+    made = ViberChannel(account, http=Http(HttpSettings(connect=0.5, total=2.0)))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def inbound(account: ViberAccount) -> AsyncIterator[ViberInbound]:
+    made = ViberInbound(account, StillClock(), http=Http(HttpSettings(connect=0.5, total=2.0)))
     yield made
     await made.close()
 
 
 def test_it_is_a_channel() -> None:
     """The account fits the port and says what Viber can bear: both receipts, 50 a second, 100 an hour to one."""
-    channel: Channel = ViberChannel(ViberAccount("viber/news", TOKEN, "News"), clock=StillClock())
+    channel: Channel = ViberChannel(ViberAccount("viber/news", TOKEN, "News"))
     features = channel.features
     assert (channel.account, channel.name) == ("viber/news", ChannelName.VIBER)
     assert (features.reports_delivered, features.reports_read, features.rate) == (True, True, 50.0)
@@ -113,14 +124,13 @@ async def test_nothing_follows_a_message_that_did_not_go_out(channel: ViberChann
     assert len(viber.asked) == 1
 
 
-async def test_callbacks_come_in(channel: ViberChannel) -> None:
-    """The channel proves and reads them with its own token."""
+async def test_callbacks_come_in() -> None:
+    """They are proven with the account's own token."""
     body = callback("message_text")
-    assert (await channel.receive({}, body)).refused == "bad_signature"
-    account = ViberAccount("viber/news", "4a-SECRET", "News")
-    other = ViberChannel(account, clock=StillClock())
-    received = await other.receive({"X-Viber-Content-Signature": signature(body)}, body)
-    assert [inbound.said for inbound in received.inbound] == [Said.TEXT]
+    inbound = ViberInbound(ViberAccount("viber/news", "4a-SECRET", "News"), StillClock())
+    assert (await inbound.receive({}, body)).refused == "bad_signature"
+    received = await inbound.receive({"X-Viber-Content-Signature": signature(body)}, body)
+    assert [told.said for told in received.inbound] == [Said.TEXT]
 
 
 async def test_a_known_bot_is_connected(channel: ViberChannel, viber: Platform) -> None:
@@ -151,10 +161,10 @@ async def test_trouble_is_told_with_what_to_do(
     assert TOKEN not in trouble
 
 
-async def test_connecting_registers_the_webhook(channel: ViberChannel, viber: Platform) -> None:
+async def test_connecting_registers_the_webhook(inbound: ViberInbound, viber: Platform) -> None:
     """Receipts are asked for by name."""
     viber.says(OK)
-    assert await channel.connect("https://clarion.example/") is None
+    assert await inbound.connect("https://clarion.example/") is None
     [(path, body)] = viber.asked
     assert (path, body["url"]) == ("/pa/set_webhook", "https://clarion.example/webhooks/viber/news")
     assert {"delivered", "seen", "failed", "subscribed", "unsubscribed", "conversation_started"} == set(
@@ -162,10 +172,10 @@ async def test_connecting_registers_the_webhook(channel: ViberChannel, viber: Pl
     )
 
 
-async def test_a_refused_webhook_is_told(channel: ViberChannel, viber: Platform) -> None:
+async def test_a_refused_webhook_is_told(inbound: ViberInbound, viber: Platform) -> None:
     """With what Viber asks of an address."""
     viber.says((200, {"status": 1, "status_message": "invalidUrl"}))
-    trouble = await channel.connect("http://clarion.example")
+    trouble = await inbound.connect("http://clarion.example")
     assert trouble is not None
     assert "https" in trouble
 
@@ -185,9 +195,8 @@ async def test_presence_that_fails_says_so(channel: ViberChannel, viber: Platfor
         await ViberPresence(channel.ask).states(["a"])
 
 
-async def test_a_refused_connection_is_a_fault(channel: ViberChannel) -> None:
+async def test_a_refused_connection_is_a_fault(account: ViberAccount) -> None:
     """Nothing was sent: it may be tried again."""
-    account = ViberAccount("viber/news", TOKEN, "News", api_url="http://127.0.0.1:9")
-    closed = ViberChannel(replace(account, avatar=""), clock=StillClock())
+    closed = ViberChannel(replace(account, api_url="http://127.0.0.1:9"))
     assert isinstance(await closed.send(ANN, Content("Hi")), Faulty)
     await closed.close()

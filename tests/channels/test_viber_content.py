@@ -6,7 +6,8 @@ import orjson
 import pytest
 
 from bot.channels.viber import ViberAccount
-from bot.channels.viber.content import BODY_LIMIT, Unfit, body, messages, welcome
+from bot.channels.viber.messages import BODY_LIMIT, Unfit, body, welcome
+from bot.channels.viber.messages import of as messages
 from broadcast.model import Media, MediaType
 from broadcast.ports import Content, ReadyButton
 

@@ -14,7 +14,7 @@ import pytest
 from viberbot import Api, BotConfiguration
 
 from bot.channels.viber import ViberAccount
-from bot.channels.viber.inbound import receive
+from bot.channels.viber.callbacks import receive
 from bot.channels.webhook import BODY_LIMIT, Received
 from broadcast.model import ChannelName, EventType, Receipt
 from broadcast.ports import Inbound, Person, Said

@@ -1,6 +1,7 @@
 """Telegram through the Bot API."""
 
 from bot.channels.telegram.account import Mode, TelegramAccount
-from bot.channels.telegram.channel import TelegramChannel
+from bot.channels.telegram.inbound import TelegramInbound
+from bot.channels.telegram.outbound import TelegramChannel
 
-__all__ = ["Mode", "TelegramAccount", "TelegramChannel"]
+__all__ = ["Mode", "TelegramAccount", "TelegramChannel", "TelegramInbound"]

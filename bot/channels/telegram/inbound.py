@@ -1,176 +1,89 @@
-"""What Telegram tells: from one update to what a person did. Only private chats are a person's."""
+"""What Telegram tells us, by its webhook or by being asked."""
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
-import orjson
 import structlog
-from telegram import CallbackQuery, ChatMemberUpdated, Message, MessageReactionUpdated, Update, User
-from telegram.constants import ChatMemberStatus, ChatType
 
+from bot.channels.http import Http
+from bot.channels.telegram import updates
 from bot.channels.telegram.account import TelegramAccount
-from bot.channels.webhook import BODY_LIMIT, Received
-from broadcast.model import ChannelName
-from broadcast.ports import Inbound, Person, Said
+from bot.channels.telegram.polling import HOLD, poll
+from bot.channels.telegram.setup import TelegramSetup
+from bot.channels.webhook import Received
+from broadcast.ports import Clock, Inbound
 
 log = structlog.get_logger(__name__)
 
-SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - the name of a header
-
-#: What is asked for; Telegram keeps the rest to itself (PLATFORMS C5).
-ALLOWED_UPDATES = (
-    Update.MESSAGE,
-    Update.CALLBACK_QUERY,
-    Update.MY_CHAT_MEMBER,
-    Update.MESSAGE_REACTION,
-)
-
-_MEMBERSHIP: Mapping[str, Said] = {
-    ChatMemberStatus.BANNED: Said.BLOCKED,  # "kicked" on the wire: the person blocked the bot
-    ChatMemberStatus.MEMBER: Said.SUBSCRIBED,
-}
+#: How long `close` waits for acknowledgements, in seconds.
+_LAST_MOMENT = 3.0
+#: More presses than this waiting for their acknowledgement go without one: their buttons spin out.
+_MOST_FOLLOW_UPS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What one update holds: a person's deed, if any, and the id of a press that waits to be acknowledged."""
+class TelegramInbound:
+    """One account's way in. Presses are acknowledged to Telegram by tasks of their own; `close` waits for them."""
 
-    inbound: Inbound | None = None
-    press: str | None = None
+    def __init__(self, account: TelegramAccount, clock: Clock, *, http: Http | None = None) -> None:
+        self._account = account
+        self._clock = clock
+        self._http = http or Http()
+        # A question is held open longer than a request may take, and on a connection of its own.
+        self._polling = Http(replace(self._http.settings, total=HOLD + 15.0, connections=1))
+        self._setup = TelegramSetup(account, self._http)
+        self._follow_ups: set[asyncio.Task[None]] = set()
 
+    async def receive(self, headers: Mapping[str, str], body: bytes) -> Received:
+        """One callback of the webhook; its secret is compared before anything is read."""
+        refused = updates.refusal(self._account, headers, body)
+        return refused or self._hear([updates.update_in(body)])
 
-@dataclass(frozen=True, slots=True)
-class _Act:
-    """Somebody's deed, before it is told in the words of the port."""
+    def poll(self) -> AsyncGenerator[Received, None]:
+        """The same from asking, in polling mode: batch after batch, for ever. A batch is confirmed to Telegram when
+        the next one is asked for, so store it before. Close or cancel the generator to end it."""
+        return poll(self._account, self._polling, self._clock, self._hear)
 
-    user: User
-    said: Said
-    at: datetime
-    text: str = ""
-    start_payload: str | None = None
+    async def connect(self, public_url: str) -> str | None:
+        """Registers the webhook below `public_url` (or none in polling mode) and the command menu. ``None``, or
+        what to do. The host already listens when this is called."""
+        return await self._setup.connect(f"{public_url.rstrip('/')}/webhooks/telegram/{self._account.name}")
 
+    async def close(self) -> None:
+        """Gives acknowledgements under way a moment to end, then closes the connections."""
+        if self._follow_ups:
+            _, late = await asyncio.wait(self._follow_ups, timeout=_LAST_MOMENT)
+            for task in late:
+                task.cancel()
+        await self._polling.close()
+        await self._http.close()
 
-def refusal(account: TelegramAccount, headers: Mapping[str, str], body: bytes) -> Received | None:
-    """Why a callback is not looked at; ``None`` for one that Telegram sent. The secret is compared before anything
-    else, in constant time."""
-    given = next((value for name, value in headers.items() if name.lower() == SECRET_HEADER.lower()), "")
-    if not hmac.compare_digest(given.encode(errors="replace"), account.secret.encode()):
-        return Received(status=403, refused="bad_secret")
-    if len(body) > BODY_LIMIT:
-        return Received(status=413, refused="too_large")
-    return None
+    def _hear(self, found: Iterable[Any]) -> Received:
+        now = self._clock.now()
+        inbound: list[Inbound] = []
+        for update in found:
+            heard = updates.heard(self._account, update, now)
+            if heard.inbound:
+                inbound.append(heard.inbound)
+            if heard.press and len(self._follow_ups) < _MOST_FOLLOW_UPS:
+                self._follow_up(heard.press)
+        return Received(inbound=tuple(inbound))
 
+    def _follow_up(self, press: str) -> None:
+        task = asyncio.create_task(self._acknowledge(press), name=f"{self._account.key} acknowledges a press")
+        self._follow_ups.add(task)
+        task.add_done_callback(self._follow_ups.discard)
 
-def update_in(body: bytes) -> object:
-    """The update in a callback's body, ``None`` where there is none."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def heard(account: TelegramAccount, data: object, now: datetime) -> Heard:
-    """What an update says. One that is unknown, or is not shaped as documented, says nothing."""
-    update = _update(account, data)
-    if update is None:
-        return Heard()
-    act = _act(update, now)
-    press = update.callback_query.id if update.callback_query else None
-    if act is None or act.user.is_bot:
-        return Heard(press=press)
-    return Heard(_told(account, update.update_id, act), press)
-
-
-def _update(account: TelegramAccount, data: object) -> Update | None:
-    if not isinstance(data, dict) or not isinstance(data.get("update_id"), int):
-        _unreadable(account, "no update_id")
-        return None
-    try:
-        return Update.de_json(data)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
-        _unreadable(account, type(error).__name__)
-        return None
-
-
-def _unreadable(account: TelegramAccount, why: str) -> None:
-    log.warning("an update could not be read", action="telegram_update_unreadable", account=account.key, why=why)
-
-
-def _act(update: Update, now: datetime) -> _Act | None:
-    if update.message:
-        return _written(update.message)
-    if update.callback_query:
-        return _pressed(update.callback_query, now)
-    if update.my_chat_member:
-        return _membership(update.my_chat_member)
-    if update.message_reaction:
-        return _reacted(update.message_reaction)
-    return None
-
-
-def _written(message: Message) -> _Act | None:
-    user = message.from_user
-    if user is None or message.chat.type != ChatType.PRIVATE:
-        return None
-    text = message.text or message.caption
-    if not text:
-        return _Act(user, Said.SEEN, message.date)
-    return _Act(user, Said.TEXT, message.date, *_words(text))
-
-
-def _words(text: str) -> tuple[str, str | None]:
-    """The text, and the payload of the link behind a Start. A command may name its bot, and Start is said whether
-    or not it carries a payload: both are taken off, so that ``/start`` and ``/stop`` stand alone."""
-    if not text.startswith("/"):
-        return text, None
-    command, _, rest = text.partition(" ")
-    command = command.partition("@")[0]
-    if command.lower() == "/start":
-        return "/start", rest.strip() or None
-    return f"{command} {rest}".strip(), None
-
-
-def _pressed(query: CallbackQuery, now: datetime) -> _Act | None:
-    """A press carries no time of its own."""
-    if query.message is None or query.message.chat.type != ChatType.PRIVATE or query.data is None:
-        return None
-    return _Act(query.from_user, Said.PRESSED, now, query.data)
-
-
-def _membership(change: ChatMemberUpdated) -> _Act | None:
-    said = _MEMBERSHIP.get(change.new_chat_member.status)
-    if said is None or change.chat.type != ChatType.PRIVATE:
-        return None
-    return _Act(change.from_user, said, change.date)
-
-
-def _reacted(reaction: MessageReactionUpdated) -> _Act | None:
-    if reaction.user is None or reaction.chat.type != ChatType.PRIVATE:
-        return None
-    return _Act(reaction.user, Said.SEEN, reaction.date)
-
-
-def _told(account: TelegramAccount, update_id: int, act: _Act) -> Inbound:
-    return Inbound(
-        key=str(update_id),
-        account=account.key,
-        channel=ChannelName.TELEGRAM,
-        person=_person(act.user),
-        said=act.said,
-        at=act.at,
-        text=act.text,
-        start_payload=act.start_payload,
-    )
-
-
-def _person(user: User) -> Person:
-    return Person(
-        user_id=str(user.id),
-        first_name=user.first_name or None,
-        last_name=user.last_name or None,
-        locale=user.language_code or None,
-    )
+    async def _acknowledge(self, press: str) -> None:
+        """A press that stays unacknowledged only spins a while; one that was too late is no fault."""
+        trouble = await self._setup.acknowledge(press)
+        if trouble:
+            log.info(
+                "a press was not acknowledged",
+                action="telegram_press_unacknowledged",
+                account=self._account.key,
+                detail=trouble,
+            )

@@ -11,8 +11,9 @@ from telegram.constants import MessageLimit
 from yarl import URL
 
 from bot.channels.http import Exchange, Http
-from bot.channels.telegram import answers, content
+from bot.channels.telegram import answers, calls
 from bot.channels.telegram.account import TelegramAccount
+from bot.channels.telegram.setup import TelegramSetup
 from broadcast.model import Answer, BadContent, ChannelName, Conversation, Never, Sent
 from broadcast.model import ConversationState as State
 from broadcast.ports import Content, Features
@@ -23,27 +24,53 @@ _JSON = {"Content-Type": "application/json"}
 _METHODS = ("sendMessage", "sendPhoto", "sendVideo", "sendDocument")
 
 
-class TelegramSender:
-    """The `send` of a Telegram account."""
+class TelegramChannel:
+    """One bot, as the engine sees it."""
 
-    def __init__(self, account: TelegramAccount, http: Http) -> None:
-        self._account = account
-        self._http = http
+    name = ChannelName.TELEGRAM
+
+    def __init__(self, account: TelegramAccount, *, http: Http | None = None) -> None:
+        self.account = account.key
+        # Bots get no receipts; about 30 messages a second in all and one a second into a chat (PLATFORMS C1).
+        self.features = Features(
+            reports_delivered=False,
+            reports_read=False,
+            rate=account.rate,
+            conversation_limits=((1, 1.0),),
+            text_limit=int(MessageLimit.MAX_TEXT_LENGTH),
+        )
+        self._settings = account
+        self._http = http or Http()
+        self._setup = TelegramSetup(account, self._http)
         self._urls = {method: URL(account.url(method)) for method in _METHODS}
 
-    async def send(self, to: Conversation, message: Content) -> Answer:
-        """See `Channel.send`. A message with more media than one call holds is sent once its first call is; what
-        follows it is tried once and its loss is logged."""
+    async def send(self, to: Conversation, content: Content) -> Answer:
+        """One request. A message with more media than one call holds is sent once its first call is; what follows
+        is tried once and its loss is logged."""
         try:
-            calls = content.calls(message)
-        except content.Unfit as unfit:
+            made = calls.of(content)
+        except calls.Unfit as unfit:
             return BadContent(str(unfit))
-        answer = await self._deliver(_chat(to), calls.first)
-        if calls.following and isinstance(answer, Sent):
-            await self._follow(answer, to, calls.following)
+        answer = await self._deliver(_chat(to), made.first)
+        if made.following and isinstance(answer, Sent):
+            await self._follow(answer, to, made.following)
         return answer
 
-    async def _deliver(self, chat: int | str, call: content.Call) -> Answer:
+    async def check(self) -> str | None:
+        """``None`` if Telegram knows the bot; else what to do about it."""
+        return await self._setup.check()
+
+    @property
+    def username(self) -> str | None:
+        """The bot's own name for links such as ``https://t.me/NAME?start=…``; known once a `check` found nothing
+        amiss."""
+        return self._setup.username
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        await self._http.close()
+
+    async def _deliver(self, chat: int | str, call: calls.Call) -> Answer:
         answer = await self._once(chat, call)
         if not isinstance(answer, answers.Migrated):
             return answer
@@ -54,17 +81,17 @@ class TelegramSender:
             return Sent(answer.message_id, {"chat_id": moved})
         return Never(State.GONE, "the group moved twice") if isinstance(answer, answers.Migrated) else answer
 
-    async def _once(self, chat: int | str, call: content.Call) -> Answer | answers.Migrated:
+    async def _once(self, chat: int | str, call: calls.Call) -> Answer | answers.Migrated:
         try:
             body = orjson.dumps({"chat_id": chat, **call.fields})
         except TypeError as error:
             return BadContent(f"cannot be written as JSON: {error}")
-        return answers.meaning(await self._post(call.method, body), token=self._account.token)
+        return answers.meaning(await self._post(call.method, body), token=self._settings.token)
 
     async def _post(self, method: str, body: bytes) -> Exchange:
         return await self._http.request("POST", self._urls[method], body, _JSON)
 
-    async def _follow(self, sent: Sent, to: Conversation, following: tuple[content.Call, ...]) -> None:
+    async def _follow(self, sent: Sent, to: Conversation, following: tuple[calls.Call, ...]) -> None:
         chat = _moved(sent.reference) or _chat(to)
         for call in following:
             answer = await self._once(chat, call)
@@ -72,25 +99,11 @@ class TelegramSender:
                 log.warning(
                     "a further medium of a message did not go out",
                     action="telegram_media_lost",
-                    account=self._account.key,
+                    account=self.account,
                     method=call.method,
                     answer=type(answer).__name__,
                     detail=getattr(answer, "detail", ""),
                 )
-
-
-def features(account: TelegramAccount) -> Features:
-    """Bots get no receipts; about 30 messages a second in all and one a second into a chat (PLATFORMS C1)."""
-    return Features(
-        reports_delivered=False,
-        reports_read=False,
-        rate=account.rate,
-        conversation_limits=((1, 1.0),),
-        text_limit=MessageLimit.MAX_TEXT_LENGTH,
-    )
-
-
-NAME = ChannelName.TELEGRAM
 
 
 def _moved(reference: Mapping[str, Any] | None) -> int | str | None:

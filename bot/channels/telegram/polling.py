@@ -16,7 +16,7 @@ import structlog
 
 from bot.channels.http import Exchange, Http, Reply, scrub
 from bot.channels.telegram.account import TelegramAccount
-from bot.channels.telegram.inbound import ALLOWED_UPDATES
+from bot.channels.telegram.updates import ALLOWED_UPDATES
 from bot.channels.webhook import Received
 from broadcast.ports import Clock
 

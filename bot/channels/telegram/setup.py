@@ -10,8 +10,8 @@ from telegram.error import BadRequest, InvalidToken, TelegramError
 
 from bot.channels.http import Http, scrub
 from bot.channels.telegram.account import Mode, TelegramAccount
-from bot.channels.telegram.inbound import ALLOWED_UPDATES
 from bot.channels.telegram.request import HttpRequest
+from bot.channels.telegram.updates import ALLOWED_UPDATES
 
 #: What the menu offers (PLATFORMS E). Names of 1 to 32 of a-z, 0-9 and _.
 COMMANDS = (

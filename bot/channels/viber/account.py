@@ -37,6 +37,10 @@ class ViberAccount:
         """The account's part of its webhook address: ``news`` of ``viber/news``."""
         return self.key.rpartition("/")[2]
 
+    def headers(self) -> dict[str, str]:
+        """What every request carries."""
+        return {"Content-Type": "application/json", "X-Viber-Auth-Token": self.token}
+
     def url(self, method: str) -> str:
         """The address of a method."""
         return f"{self.api_url.rstrip('/')}/{method}"

@@ -9,8 +9,7 @@ import orjson
 
 from bot.channels.http import Http, Reply, scrub
 from bot.channels.viber.account import ViberAccount
-from bot.channels.viber.inbound import EVENTS
-from bot.channels.viber.outbound import headers
+from bot.channels.viber.callbacks import EVENTS
 from broadcast.errors import PresenceUnavailable
 
 #: What a person can do about a status (PLATFORMS D4).
@@ -56,7 +55,7 @@ class ViberSetup:
     async def _ask(self, method: str, fields: Mapping[str, object]) -> str | tuple[Reply, Any]:
         """Reply and its JSON, or in words why there is none."""
         exchange = await self._http.request(
-            "POST", self._account.url(method), orjson.dumps(fields), headers(self._account)
+            "POST", self._account.url(method), orjson.dumps(fields), self._account.headers()
         )
         return (exchange, exchange.json()) if isinstance(exchange, Reply) else exchange.detail
 

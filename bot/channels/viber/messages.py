@@ -39,7 +39,7 @@ class Unfit(Exception):  # noqa: N818 - reads as a sentence where it is raised
     """The content breaks a limit of Viber's; its text says which."""
 
 
-def messages(content: Content) -> Messages:
+def of(content: Content) -> Messages:
     """The messages for a content. The client shows the buttons of the newest one only, so all of them carry them.
     Raises `Unfit`."""
     buttons = keyboard(content.buttons)

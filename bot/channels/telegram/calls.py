@@ -45,7 +45,7 @@ class Unfit(Exception):  # noqa: N818 - reads as a sentence where it is raised
     """The content breaks a limit of Telegram's; its text says which."""
 
 
-def calls(content: Content) -> Calls:
+def of(content: Content) -> Calls:
     """The calls for a message. Raises `Unfit`."""
     buttons = keyboard(content.buttons)
     if not content.media:

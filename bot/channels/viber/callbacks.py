@@ -1,0 +1,206 @@
+"""What Viber tells: from one callback to what a person did, or what became of a message."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import structlog
+from viberbot.api.event_type import EventType as Callback
+from viberbot.api.user_profile import UserProfile
+from viberbot.api.viber_requests import create_request
+
+from bot.channels.viber import messages
+from bot.channels.viber.account import ViberAccount
+from bot.channels.webhook import BODY_LIMIT, Received
+from broadcast.model import ChannelName, EventType, Receipt
+from broadcast.ports import Inbound, Person, Said
+from broadcast.tracking import read_payload
+
+log = structlog.get_logger(__name__)
+
+SIGNATURE_HEADER = "X-Viber-Content-Signature"
+
+#: What Viber is asked to report beside messages and subscriptions, which always come.
+EVENTS = (
+    Callback.DELIVERED,
+    Callback.SEEN,
+    Callback.FAILED,
+    Callback.SUBSCRIBED,
+    Callback.UNSUBSCRIBED,
+    Callback.CONVERSATION_STARTED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """A callback that viberbot understood, with what is needed to tell of it."""
+
+    account: ViberAccount
+    request: Any
+    at: datetime
+
+
+def receive(account: ViberAccount, headers: Mapping[str, str], body: bytes, now: datetime) -> Received:
+    """What a callback says, and how it is answered. Nothing is read before its signature is proven. One that is
+    unknown, or is not shaped as documented, says nothing and is answered 200, else Viber repeats it for an hour."""
+    if len(body) > BODY_LIMIT:
+        return Received(status=413, refused="too_large")
+    if not _signed(account, headers, body):
+        return Received(status=403, refused="bad_signature")
+    event = _event(account, body, now)
+    return Received() if event is None else _TELLS[event.request.event_type](event)
+
+
+def _signed(account: ViberAccount, headers: Mapping[str, str], body: bytes) -> bool:
+    given = next((value for name, value in headers.items() if name.lower() == SIGNATURE_HEADER.lower()), "")
+    expected = hmac.new(account.token.encode(), body, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(given.lower().encode(errors="replace"), expected.encode())
+
+
+def _event(account: ViberAccount, body: bytes, now: datetime) -> _Event | None:
+    """The callback as viberbot reads it, or ``None``. It raises for everything that it does not know."""
+    data = _read(body)
+    if data.get("event") not in _TELLS:
+        log.debug("a callback of no interest", action="viber_callback_ignored", account=account.key)
+        return None
+    try:
+        return _Event(account, create_request({"desc": "", **data}), _instant(data.get("timestamp"), now))
+    except Exception as error:  # noqa: BLE001 - viberbot raises bare Exception for an unknown message type
+        log.warning(
+            "a callback could not be read",
+            action="viber_callback_unreadable",
+            account=account.key,
+            why=type(error).__name__,
+        )
+        return None
+
+
+def _read(body: bytes) -> Mapping[str, Any]:
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return data if isinstance(data, dict) and isinstance(data.get("event"), str) else {}
+
+
+def _instant(milliseconds: object, now: datetime) -> datetime:
+    """Viber's time of the callback; ours where that is no time at all."""
+    if not isinstance(milliseconds, int):
+        return now
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return now
+
+
+def _subscribed(event: _Event) -> Received:
+    user = event.request.user
+    return _deed(event, f"subscribed:{user.id}:{event.request.timestamp}", _person(user), Said.SUBSCRIBED)
+
+
+def _unsubscribed(event: _Event) -> Received:
+    user_id = event.request.user_id
+    key = f"unsubscribed:{user_id}:{event.request.timestamp}"
+    return _deed(event, key, _person(UserProfile(user_id=user_id)), Said.UNSUBSCRIBED)
+
+
+def _opened(event: _Event) -> Received:
+    """Somebody opened the chat: no subscription yet, and one welcome is allowed."""
+    request = event.request
+    return Received(
+        body=messages.welcome(event.account),
+        inbound=_deed(
+            event,
+            f"conversation_started:{request.message_token}",
+            _person(request.user),
+            Said.SEEN,
+            start_payload=request.context or None,
+        ).inbound,
+    )
+
+
+def _written(event: _Event) -> Received:
+    request = event.request
+    if request.chat_id is not None:  # written in some other chat, through an extension: not to this bot
+        return Received()
+    text = getattr(request.message, "text", None) or ""
+    return _deed(
+        event, f"message:{request.message_token}", _person(request.sender), _said(text, request), text=text
+    )
+
+
+def _said(text: str, request: Any) -> Said:
+    """A pressed `reply` button arrives as text like any other: its payload gives it away. What is silent and an
+    address is the echo of a pressed link."""
+    if read_payload(text):
+        return Said.PRESSED
+    if not text or (request.silent and text.startswith(("http://", "https://"))):
+        return Said.SEEN
+    return Said.TEXT
+
+
+def _deed(
+    event: _Event, key: str, person: Person | None, said: Said, *, text: str = "", start_payload: str | None = None
+) -> Received:
+    if person is None:
+        return Received()
+    inbound = Inbound(
+        key=key,
+        account=event.account.key,
+        channel=ChannelName.VIBER,
+        person=person,
+        said=said,
+        at=event.at,
+        text=text,
+        start_payload=start_payload,
+    )
+    return Received(inbound=(inbound,))
+
+
+def _person(user: Any) -> Person | None:
+    """Viber knows one name: what comes before the first space is taken for the first."""
+    if not isinstance(user.id, str) or not user.id:
+        return None
+    first, _, last = (user.name or "").strip().partition(" ")
+    return Person(
+        user_id=user.id,
+        first_name=first or None,
+        last_name=last.strip() or None,
+        locale=user.language or None,
+        country=user.country or None,
+    )
+
+
+def _receipt(type: EventType, *, up_to: bool = False) -> Callable[[_Event], Received]:
+    def told(event: _Event) -> Received:
+        request = event.request
+        receipt = Receipt(
+            account=event.account.key,
+            user_id=str(request.user_id),
+            type=type,
+            message_id=str(request.message_token),
+            at=event.at,
+            up_to=up_to,
+            detail=getattr(request, "desc", None) or None,
+        )
+        return Received(receipts=(receipt,))
+
+    return told
+
+
+_TELLS: Mapping[str, Callable[[_Event], Received]] = {
+    Callback.SUBSCRIBED: _subscribed,
+    Callback.UNSUBSCRIBED: _unsubscribed,
+    Callback.CONVERSATION_STARTED: _opened,
+    Callback.MESSAGE: _written,
+    Callback.DELIVERED: _receipt(EventType.DELIVERED),
+    # Reported once, when unread messages are read: it speaks of every earlier one too (PLATFORMS D2).
+    Callback.SEEN: _receipt(EventType.READ, up_to=True),
+    Callback.FAILED: _receipt(EventType.FAILED),
+}
