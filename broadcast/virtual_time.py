@@ -39,16 +39,16 @@ class VirtualClock:
         if event.is_set() or (until is not None and until <= self._now):
             await asyncio.sleep(0)
             return event.is_set()
-        happened = asyncio.ensure_future(event.wait())
-        timer = None if until is None else self._timer(until)
+        if until is None:
+            return await event.wait()
+        timer = self._timer(until)
+        happened = asyncio.create_task(event.wait())
+        happened.add_done_callback(lambda _: timer.done() or timer.set_result(None))
         try:
-            await asyncio.wait(
-                [happened] if timer is None else [happened, timer], return_when=asyncio.FIRST_COMPLETED
-            )
+            await timer
         finally:
+            timer.cancel()
             happened.cancel()
-            if timer is not None:
-                timer.cancel()
         return event.is_set()
 
     def _timer(self, instant: datetime) -> asyncio.Future[None]:
@@ -75,14 +75,14 @@ class Stuck(RuntimeError):  # noqa: N818 - says what happened
     """Everybody waits, and for nothing that time could bring."""
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # the best of this platform, chosen at run time
+class _JumpingSelector(selectors.DefaultSelector):
     """Where an ordinary loop would sleep, time jumps."""
 
     clock: VirtualClock
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and timeout <= 0:
-            return super().select(0)  # type: ignore[no-any-return]
+            return super().select(0)
         ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
         if not ready and not self.clock.jump():
             raise Stuck("nothing left to wait for; something waits for an event that nobody will set")
