@@ -43,9 +43,9 @@ class VirtualClock:
             return await event.wait()
         timer = self._timer(until)
         happened = asyncio.create_task(event.wait())
-        happened.add_done_callback(lambda _: timer.done() or timer.set_result(None))
+        happened.add_done_callback(lambda _: timer.cancel())
         try:
-            await timer
+            await asyncio.wait([timer])
         finally:
             timer.cancel()
             happened.cancel()
