@@ -39,11 +39,18 @@ def is_forbidden(name: str) -> bool:
     return FORBIDDEN_WHOLE in (name, owner) or attribute in FORBIDDEN.get(owner, ())
 
 
+def turns_of_the_loop(module: ast.Module) -> set[ast.expr]:
+    """The ``sleep`` of every ``sleep(0)``, which lets others run and waits for no clock."""
+    calls = (node for node in ast.walk(module) if isinstance(node, ast.Call))
+    return {call.func for call in calls if [ast.unparse(each) for each in call.args] == ["0"]}
+
+
 def clock_reads(module: ast.Module) -> Iterator[tuple[int, str]]:
     """Line and name of every use of the real clock."""
     names = imported_names(module)
+    harmless = turns_of_the_loop(module)
     for node in ast.walk(module):
-        if isinstance(node, ast.Name | ast.Attribute):
+        if isinstance(node, ast.Name | ast.Attribute) and node not in harmless:
             name = full_name(node, names)
             if name and is_forbidden(name):
                 yield node.lineno, name
