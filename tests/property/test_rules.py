@@ -108,14 +108,14 @@ def minutes_of(day: calendar.WorkingDay) -> list[dt.datetime]:
 
 
 @given(cases())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_working_time_is_what_the_wall_clock_says(case: Case) -> None:
     """The same working days, and in them the same minutes."""
     assert {day.date: minutes_of(day) for day in case.real.days} == case.naive.minutes
 
 
 @given(cases(), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_questions_to_working_time_agree(case: Case, data: st.DataObject) -> None:
     """Contained, next opening, day and day after, at any instant."""
     instant = data.draw(instants(case))
@@ -128,7 +128,7 @@ def test_questions_to_working_time_agree(case: Case, data: st.DataObject) -> Non
 
 
 @given(cases(), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_waiting_never_ends_outside_working_time_nor_earlier_for_a_later_wish(
     case: Case, data: st.DataObject
 ) -> None:
@@ -141,7 +141,7 @@ def test_waiting_never_ends_outside_working_time_nor_earlier_for_a_later_wish(
 
 
 @given(cases(), POLICIES, st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_boundaries_agree_and_keep_their_order(case: Case, policies: Policies, data: st.DataObject) -> None:
     """The same slot boundary; within one date a later attempt never finds an earlier boundary."""
     early, late = sorted((data.draw(instants(case)), data.draw(instants(case))))
@@ -156,7 +156,7 @@ def test_boundaries_agree_and_keep_their_order(case: Case, policies: Policies, d
 
 
 @given(cases(), POLICIES, RECIPIENTS, st.integers(0, 2**31), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=110, deadline=None)
 def test_the_step_after_an_absence_agrees(
     case: Case, policies: Policies, recipient: str, seed: int, data: st.DataObject
 ) -> None:
@@ -183,7 +183,7 @@ def test_the_step_after_an_absence_agrees(
 
 
 @given(cases(), st.integers(1, 6), RECIPIENTS, st.integers(-(2**63), 2**63))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_first_moments_lie_in_the_days_of_round_one(case: Case, wanted: int, recipient: str, seed: int) -> None:
     """In working time, on a whole second, on one of the first `working_days - rounds + 1` days."""
     due = plan.first_step(
@@ -196,7 +196,7 @@ def test_first_moments_lie_in_the_days_of_round_one(case: Case, wanted: int, rec
 
 
 @given(cases(CHANGES), POLICIES, RECIPIENTS, st.integers(0, 2**31))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_somebody_never_there_is_tried_in_order_and_then_let_go(
     case: Case, policies: Policies, recipient: str, seed: int
 ) -> None:

@@ -399,6 +399,23 @@ def test_windows_that_touch_are_one_span_but_days_stay_apart() -> None:
     assert working.day_index(working.days[1].spans[0].start) == 1
 
 
+def test_days_interleave_where_clocks_go_back_across_midnight() -> None:
+    """St. John's 2010-11-07: at 00:01 it is 23:01 of the sixth again, so the seventh begins, stops and goes on."""
+    windows = {5: (Window(23 * 60, 24 * 60),), 6: (Window(0, 60),)}
+    schedule = Schedule(start=dt.date(2010, 11, 6), working_days=2, hours=windows)
+    working = calendar.working_time(schedule, ZoneInfo("America/St_Johns"), not_before=None)
+    readings = [
+        ("2010-11-06T23:59-02:30", 0),
+        ("2010-11-07T00:00-02:30", 1),
+        ("2010-11-06T23:01-03:30", 0),
+        ("2010-11-07T00:00-03:30", 1),
+    ]
+    assert [working.day_index(instant(text)) for text, _ in readings] == [day for _, day in readings]
+    launch = instant("2010-11-06T23:30-03:30")  # the second pass: half an hour is left of the sixth
+    left = calendar.working_time(schedule, ZoneInfo("America/St_Johns"), not_before=launch)
+    assert [day.length for day in left.days] == [dt.timedelta(minutes=30), dt.timedelta(minutes=60)]
+
+
 def test_values_refuse_nonsense_at_birth() -> None:
     """An empty span, a day without spans, working time without days, a second past the last."""
     at = instant("2026-03-27T09:00+01:00")
