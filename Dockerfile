@@ -19,7 +19,6 @@ COPY broadcast ./broadcast
 COPY presence ./presence
 COPY sandbox ./sandbox
 COPY storage ./storage
-COPY manifest ./manifest
 RUN pip install --no-deps --no-build-isolation .
 
 
