@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -72,7 +73,7 @@ def test_rate() -> None:
     world.run()
     times = [at for _, at in world.channel.sends]
     assert len(times) == 100
-    assert min(b - a for a, b in zip(times, times[1:], strict=False)) >= timedelta(seconds=0.2)
+    assert min(b - a for a, b in pairwise(times)) >= timedelta(seconds=0.2)
 
 
 def test_unknown_waits() -> None:

@@ -1,4 +1,4 @@
-"""A small world for the engine: the in-memory store, a scripted channel and scripted presence under virtual time."""
+"""A small world for the engine: the store in memory, a scripted channel, scripted presence, virtual time."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from broadcast.tracking import Links
 from broadcast.virtual_time import VirtualClock
 from storage.memory import MemoryStore
 
-Say = Callable[[int], Answer]
+FEATURES = Features(reports_delivered=False, reports_read=True, rate=50, conversation_limits=(), text_limit=4096)
 
 
 @dataclass
 class ScriptedChannel:
-    """Answers the n-th send to a recipient as scripted (after the script: sent), and remembers when it was asked."""
+    """Answers the n-th send to a recipient as scripted, after the script `Sent`; remembers when it was asked."""
 
     clock: VirtualClock
     account: str = "teams/default"
     name: ChannelName = ChannelName.TEAMS
-    features: Features = Features(False, True, 50, (), 4096)
+    features: Features = FEATURES
     answers: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
     takes: timedelta = timedelta()
     sends: list[tuple[str, datetime]] = field(default_factory=list)
