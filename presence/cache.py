@@ -47,7 +47,7 @@ class Shared:
         self._forget_old(now)
         known = {id: one for id in user_ids if (one := self._known.get(id)) is not None and one.is_usable(now)}
         missing = [id for id in dict.fromkeys(user_ids) if id not in known]
-        self._ask([id for id in missing if id not in self._asked])
+        self._ask([id for id in missing if id not in self._asked], now)
         for call in {self._asked[id] for id in missing}:
             known |= await asyncio.shield(call)
         return {id: one.state for id in user_ids if (one := known.get(id)) is not None and one.state is not None}
@@ -67,15 +67,14 @@ class Shared:
                 return
             del self._known[oldest]
 
-    def _ask(self, ids: Sequence[str]) -> None:
+    def _ask(self, ids: Sequence[str], at: datetime) -> None:
         if not ids:
             return
-        call = asyncio.create_task(self._call(ids), name=f"presence of {len(ids)}")
+        call = asyncio.create_task(self._call(ids, at), name=f"presence of {len(ids)}")
         call.add_done_callback(lambda done: self._settle(ids, done))
         self._asked |= dict.fromkeys(ids, call)
 
-    async def _call(self, ids: Sequence[str]) -> Mapping[str, Known]:
-        at = self._clock.now()
+    async def _call(self, ids: Sequence[str], at: datetime) -> Mapping[str, Known]:
         states = await self._provider.states(ids)
         return {id: Known(states.get(id), at) for id in ids}
 
