@@ -10,9 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
-
-import orjson
 
 from broadcast import tally, tracking
 from broadcast.model import (
@@ -20,6 +17,7 @@ from broadcast.model import (
     Broadcast,
     Campaign,
     CampaignStatus,
+    Conversation,
     ConversationState,
     Delivery,
     DeliveryState,
@@ -40,8 +38,6 @@ ENDS: Mapping[ConversationState, Reason] = MappingProxyType(
     }
 )
 
-_STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-
 
 def launched(campaign: Campaign, broadcast: Broadcast) -> Campaign:
     """The campaign once this broadcast of it exists."""
@@ -50,6 +46,19 @@ def launched(campaign: Campaign, broadcast: Broadcast) -> Campaign:
         status=CampaignStatus.LAUNCHED,
         broadcasts=campaign.broadcasts + 1,
         last_launched_at=broadcast.launched_at,
+    )
+
+
+def merged(stored: Conversation | None, given: Conversation) -> Conversation:
+    """The conversation as it is kept: id, account, channel and user stay, the reference grows."""
+    if stored is None:
+        return given
+    return replace(
+        stored,
+        recipient=given.recipient,
+        state=given.state,
+        last_seen=given.last_seen,
+        reference={**stored.reference, **given.reference},
     )
 
 
@@ -148,14 +157,3 @@ def fold(text: str) -> str:
 def search_text(recipient: Recipient) -> str:
     """What `q` is looked for in: name, e-mail and external id, one a line, folded."""
     return fold("\n".join((recipient.name, recipient.email or "", recipient.external_id or "")))
-
-
-def json_bytes(mapping: Mapping[str, Any]) -> bytes:
-    """A reference as it is kept. Raises ``TypeError`` for what is no JSON value, before anything is written."""
-    return orjson.dumps(dict(mapping), option=_STRICT)
-
-
-def json_copy(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """The same value, sharing nothing with its giver."""
-    copied: dict[str, Any] = orjson.loads(json_bytes(mapping))
-    return copied

@@ -11,7 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TypeVar
 
@@ -39,11 +39,12 @@ from broadcast.model import (
 )
 from broadcast.ports import ApiToken, DeliveryFilter, Due, Lease, Listing, Page, Result, Store
 from broadcast.tally import Delta
-from storage import changes
+from storage import changes, codec
 from storage.ordered import Ordered
 
 T = TypeVar("T")
 _DueKey = tuple[datetime, int, str]  # due_at, position, id
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -84,10 +85,9 @@ class _Deliveries:
         if delivery.state is not DeliveryState.PLANNED:
             return
         self.planned[delivery.broadcast].add((delivery.position, delivery.id))
-        if delivery.account is not None and delivery.due_at is not None:
+        if delivery.account is not None:
             orders = self.due[delivery.account]
-            order = orders.setdefault(delivery.broadcast, Ordered())
-            order.add((delivery.due_at, delivery.position, delivery.id))
+            orders.setdefault(delivery.broadcast, Ordered()).add(_due_order(delivery))
 
     def _leave(self, delivery: Delivery) -> None:
         if delivery.state is DeliveryState.SENDING and delivery.account is not None:
@@ -95,9 +95,9 @@ class _Deliveries:
         if delivery.state is not DeliveryState.PLANNED:
             return
         self.planned[delivery.broadcast].remove((delivery.position, delivery.id))
-        if delivery.account is not None and delivery.due_at is not None:
+        if delivery.account is not None:
             orders = self.due[delivery.account]
-            orders[delivery.broadcast].remove((delivery.due_at, delivery.position, delivery.id))
+            orders[delivery.broadcast].remove(_due_order(delivery))
             if not orders[delivery.broadcast]:
                 del orders[delivery.broadcast]
 
@@ -185,6 +185,9 @@ class MemoryStore(Store):
         meant = (id for id in sorted(self._recipients) if id > after and _meant(audience, self._recipients[id]))
         return [(self._recipients[id], tuple(self._conversations_at(id))) for id in islice(meant, limit)]
 
+    async def audience_size(self, audience: Audience) -> int:
+        return sum(_meant(audience, recipient) for recipient in self._recipients.values())
+
     async def attribute_names(self) -> frozenset[str]:
         return frozenset(name for one in self._recipients.values() for name in one.attributes)
 
@@ -224,7 +227,7 @@ class MemoryStore(Store):
             namesake = self._conversations.get(given.id)
             if stored is None and namesake is not None:
                 raise Conflict(f"conversation {given.id} is of another user")
-            kept[who] = _merged(stored, given)
+            kept[who] = changes.merged(stored, replace(given, reference=codec.json_copy(given.reference)))
         for who, conversation in kept.items():
             self._keep_conversation(who, conversation)
 
@@ -304,6 +307,11 @@ class MemoryStore(Store):
         ]
         return _page(sorted(found, key=lambda one: (one.launched_at, one.id), reverse=True), page)
 
+    async def running_on(self, account: str) -> list[str]:
+        sending = (self._deliveries.by_id[id].broadcast for id in self._deliveries.sending.get(account, ()))
+        busy = {*self._deliveries.due.get(account, ()), *sending}
+        return sorted(broadcast for broadcast in busy if self._runs(broadcast))
+
     async def tally(self, broadcast: str) -> Mapping[str, int]:
         return {path: count for path, count in self._tallies.get(broadcast, Counter()).items() if count}
 
@@ -343,7 +351,7 @@ class MemoryStore(Store):
         orders = self._deliveries.due.get(account, {})
         running = [order.after(after) for broadcast, order in orders.items() if self._runs(broadcast)]
         for due_at, _, id in heapq.merge(*running):
-            if until is not None and due_at > until:
+            if due_at is _NEVER or (until is not None and due_at > until):
                 return
             due = self._as_due(self._deliveries.by_id[id])
             if due is not None:
@@ -383,7 +391,7 @@ class MemoryStore(Store):
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
         self._check(lease)
-        references = [changes.json_copy(result.reference or {}) for result in results]
+        references = [codec.json_copy(result.reference or {}) for result in results]
         moments = [result.marks and changes.marked_at(result) for result in results]
         written = []
         for result, reference, moment in zip(results, references, moments, strict=True):
@@ -450,6 +458,9 @@ class MemoryStore(Store):
         return changes.in_time_order(self._attempts.get(delivery, ()), self._events.get(delivery, ()))
 
     # --- inbox --------------------------------------------------------------------------------------
+
+    async def was_seen(self, account: str, key: str) -> bool:
+        return (account, key) in self._inbound
 
     async def first_time(self, account: str, key: str, at: datetime) -> bool:  # noqa: ARG002 - kept for retention only
         if (account, key) in self._inbound:
@@ -595,20 +606,6 @@ def _meant(audience: Audience, recipient: Recipient) -> bool:
     )
 
 
-def _merged(stored: Conversation | None, given: Conversation) -> Conversation:
-    """The conversation as it is kept: id, account, channel and user stay, the reference grows."""
-    reference = changes.json_copy(given.reference)
-    if stored is None:
-        return replace(given, reference=reference)
-    return replace(
-        stored,
-        recipient=given.recipient,
-        state=given.state,
-        last_seen=given.last_seen,
-        reference={**stored.reference, **reference},
-    )
-
-
 def _passes(filter: DeliveryFilter, delivery: Delivery, recipient: Recipient) -> bool:
     return (
         (not filter.states or delivery.state in filter.states)
@@ -616,6 +613,11 @@ def _passes(filter: DeliveryFilter, delivery: Delivery, recipient: Recipient) ->
         and (not filter.channels or delivery.channel in filter.channels)
         and changes.fold(filter.q) in changes.search_text(recipient)
     )
+
+
+def _due_order(delivery: Delivery) -> _DueKey:
+    """One that is planned for no moment comes last; it is never due."""
+    return delivery.due_at or _NEVER, delivery.position, delivery.id
 
 
 def _plan_order(delivery: Delivery) -> tuple[int, str]:

@@ -1,0 +1,33 @@
+"""From a store's address to the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from broadcast.ports import Store
+from storage.errors import CannotOpen
+from storage.memory import MemoryStore
+from storage.sqlite import SqliteStore
+
+_HELP = "write sqlite:///clarion.db, sqlite:////absolute/path.db or memory:"
+
+
+async def open_store(url: str) -> Store:
+    """The store at ``sqlite:///file.db`` (relative), ``sqlite:////path/file.db`` or ``memory:``, ready for use. Its
+    caller closes it. Raises `CannotOpen`, in one line with the mend, for an address or file that cannot be used."""
+    scheme, colon, rest = url.partition(":")
+    match scheme.lower():
+        case "memory" if colon and rest in {"", "//"}:
+            return MemoryStore()
+        case "sqlite":
+            return await SqliteStore.open(_path(url, rest))
+        case "mongodb" | "mongodb+srv":
+            raise CannotOpen(f"{scheme}: MongoDB is not available in this version; {_HELP}")
+    raise CannotOpen(f"{scheme or 'an empty address'} is no store that Clarion knows; {_HELP}")
+
+
+def _path(url: str, rest: str) -> Path:
+    name = rest.removeprefix("///")
+    if name == rest or not name or name.endswith("/") or "?" in name:
+        raise CannotOpen(f"{url} names no database file; {_HELP}")
+    return Path(name)

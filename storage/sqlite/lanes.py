@@ -1,0 +1,223 @@
+"""The threads that talk to SQLite. Each has a connection of its own; the loop hands over whole functions, so that
+a call costs one hop however many statements it takes.
+
+Writes that wait together are committed together: one transaction, a savepoint each, answered after the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from broadcast.errors import StoreUnavailable
+from broadcast.tally import Delta
+from storage.sqlite.connection import connect, meaning
+
+T = TypeVar("T")
+
+_GROUP = 64  # writes in one transaction at most
+
+
+class Unit:
+    """One write on its way: the connection, and what is written once at its end."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self.control_raised = False
+        self._counts: dict[tuple[str, str], int] = defaultdict(int)
+
+    def count(self, broadcast: str, deltas: Iterable[Delta], times: int = 1) -> None:
+        for path, delta in deltas:
+            self._counts[broadcast, path] += delta * times
+
+    def raise_control(self) -> None:
+        self.control_raised = True
+
+    def finish(self) -> None:
+        if self._counts:
+            self.db.executemany(
+                """
+                INSERT INTO tally (broadcast, path, count) VALUES (?, ?, ?)
+                ON CONFLICT (broadcast, path) DO UPDATE SET count = count + excluded.count
+                """,
+                [(*place, delta) for place, delta in self._counts.items() if delta],
+            )
+        if self.control_raised:
+            self.db.execute("UPDATE control SET version = version + 1")
+
+
+@dataclass(slots=True)
+class _Job:
+    """One call: what to run, whom to answer, and what came of it."""
+
+    run: Callable[[Any], Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+    def settle(self) -> None:
+        if self.future.done():  # the caller was cancelled
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class _Lane:
+    """A thread with a connection, fed by a queue."""
+
+    def __init__(self, path: Path, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._path = path
+        self._loop = loop
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name=f"clarion-{name}", daemon=True)
+        self._thread.start()
+
+    async def call(self, run: Callable[[Any], T]) -> T:
+        """What `run` answers, run in the lane's thread. A caller that is cancelled does not undo it."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put(_Job(run, future))
+        return await future
+
+    async def close(self) -> None:
+        """Finishes what was handed over, then ends the thread and its connection."""
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _work(self) -> None:
+        try:
+            db = connect(self._path)
+        except sqlite3.Error as error:
+            self._refuse(meaning(error))
+            return
+        try:
+            while jobs := self._next():
+                self._serve(db, jobs)
+        finally:
+            db.close()
+
+    def _next(self) -> list[_Job]:
+        """The next job and those that wait behind it; nothing when the lane is to end."""
+        jobs = [self._jobs.get()]
+        with suppress(Empty):
+            while jobs[-1] is not None and len(jobs) < _GROUP:
+                jobs.append(self._jobs.get_nowait())
+        if jobs[-1] is None and len(jobs) > 1:
+            self._jobs.put(None)
+        return [job for job in jobs if job is not None]
+
+    def _serve(self, db: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+        """Runs the jobs and answers them."""
+        raise NotImplementedError
+
+    def _answer(self, jobs: Sequence[_Job]) -> None:
+        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            self._loop.call_soon_threadsafe(_settle, jobs)
+
+    def _refuse(self, error: Exception) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.error = error
+            self._answer([job])
+
+
+class ReadLane(_Lane):
+    """Each job sees one state of the database, from its first statement to its last."""
+
+    def _serve(self, db: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+        for job in jobs:
+            try:
+                db.execute("BEGIN")
+                job.result = job.run(db)
+            except Exception as error:  # noqa: BLE001 - handed to the caller, who awaits it
+                job.error = _told(error)
+            finally:
+                _roll_back(db)
+            self._answer([job])
+
+
+@dataclass(slots=True)
+class _Group:
+    """What one transaction made of its jobs."""
+
+    written: list[_Job] = field(default_factory=list)
+    control_raised: bool = False
+
+
+class WriteLane(_Lane):
+    """Runs what waits together in one transaction; a job that fails is undone alone."""
+
+    def __init__(
+        self, path: Path, name: str, loop: asyncio.AbstractEventLoop, *, on_control: Callable[[], None]
+    ) -> None:
+        self._on_control = on_control
+        super().__init__(path, name, loop)
+
+    def _serve(self, db: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+        group = _Group()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                _write(db, job, group)
+            db.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - handed to the callers, who await it
+            told = _told(error)
+            for job in jobs:
+                job.error = job.error or told
+        finally:
+            _roll_back(db)
+        self._answer(jobs)
+        if group.control_raised:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._on_control)
+
+
+def _write(db: sqlite3.Connection, job: _Job, group: _Group) -> None:
+    """Raises only what ends the whole transaction."""
+    unit = Unit(db)
+    db.execute("SAVEPOINT job")
+    try:
+        job.result = job.run(unit)
+        unit.finish()
+    except Exception as error:
+        job.error = _told(error)
+        if not db.in_transaction:  # SQLite gave the transaction up: disk full, I/O error
+            raise
+        db.execute("ROLLBACK TO job")
+    else:
+        group.written.append(job)
+        group.control_raised = group.control_raised or unit.control_raised
+    db.execute("RELEASE job")
+
+
+def _told(error: Exception) -> Exception:
+    if not isinstance(error, sqlite3.Error):
+        return error
+    told = meaning(error)
+    if told is not error:
+        told.__cause__ = error
+    return told
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    if db.in_transaction:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+
+
+def _settle(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        job.settle()

@@ -1,0 +1,272 @@
+"""Rows and values, by hand: this is the hot path. The order of the columns is that of the dataclasses' fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar
+
+import orjson
+
+from broadcast.model import (
+    Attempt,
+    ChannelName,
+    Conversation,
+    ConversationState,
+    Delivery,
+    DeliveryState,
+    Event,
+    EventType,
+    Outcome,
+    Reason,
+    Receipt,
+    Recipient,
+    Rung,
+)
+from broadcast.ports import ApiToken, Due
+from storage import changes
+from storage.codec import instant, instant_or_none, json_text, micros, micros_or_none, undecodable
+
+Row = Sequence[Any]
+T = TypeVar("T")
+
+_CHANNELS: dict[str | None, ChannelName | None] = {None: None, **{str(member): member for member in ChannelName}}
+_REASONS: dict[str | None, Reason | None] = {None: None, **{str(member): member for member in Reason}}
+_STATES = {str(member): member for member in DeliveryState}
+_RUNGS = {str(member): member for member in Rung}
+_REACH = {str(member): member for member in ConversationState}
+
+DELIVERY = (
+    "d.id, d.broadcast, d.recipient, d.position, d.channel, d.account, d.conversation, d.state, d.reason, "
+    "d.round, d.rung, d.due_at, d.attempts, d.sends, d.tries, d.throttles, d.rung_at, d.attempted_at, d.ended_at, "
+    "d.sent_at, d.delivered_at, d.read_at, d.clicked_at, d.platform_message_id, d.possibly_doubled"
+)
+RECIPIENT = (
+    "r.id, r.external_id, r.email, r.first_name, r.last_name, r.locale, r.timezone, r.country, r.main_channel, "
+    "r.doc, r.unsubscribed_at, r.created_at"
+)
+CONVERSATION = "c.id, c.account, c.channel, c.recipient, c.user_id, c.reference, c.state, c.last_seen"
+
+_WIDTH_D, _WIDTH_R = 25, 12
+
+
+def _named(kind: str) -> Callable[[Callable[[Row], T]], Callable[[Row], T]]:
+    """A row that cannot be read is told by name; the rows beside it are not harmed."""
+
+    def around(read: Callable[[Row], T]) -> Callable[[Row], T]:
+        @wraps(read)
+        def named(row: Row) -> T:
+            try:
+                return read(row)
+            except (KeyError, ValueError, TypeError) as error:
+                raise undecodable(kind, row[0]) from error
+
+        return named
+
+    return around
+
+
+@_named("delivery")
+def delivery(row: Row) -> Delivery:
+    return Delivery(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        _CHANNELS[row[4]],
+        row[5],
+        row[6],
+        _STATES[row[7]],
+        _REASONS[row[8]],
+        row[9],
+        _RUNGS[row[10]],
+        instant_or_none(row[11]),
+        row[12],
+        row[13],
+        row[14],
+        row[15],
+        instant_or_none(row[16]),
+        instant_or_none(row[17]),
+        instant_or_none(row[18]),
+        instant_or_none(row[19]),
+        instant_or_none(row[20]),
+        instant_or_none(row[21]),
+        instant_or_none(row[22]),
+        row[23],
+        bool(row[24]),
+    )
+
+
+def of_delivery(value: Delivery) -> Row:
+    """What a new row of the ledger holds."""
+    return (
+        value.id,
+        value.broadcast,
+        value.recipient,
+        value.position,
+        value.channel and str(value.channel),
+        value.account,
+        value.conversation,
+        str(value.state),
+        *of_progress(value),
+        *of_marks(value),
+    )
+
+
+def of_marks(value: Delivery) -> Row:
+    """What events set on a delivery."""
+    return micros_or_none(value.delivered_at), micros_or_none(value.read_at), micros_or_none(value.clicked_at)
+
+
+def of_outcome(value: Delivery) -> Row:
+    """State, reason, and since when."""
+    return (
+        str(value.state),
+        value.reason and str(value.reason),
+        micros_or_none(value.ended_at),
+        micros_or_none(value.sent_at),
+    )
+
+
+def of_progress(value: Delivery) -> Row:
+    """What the engine moves of a delivery beside its state."""
+    return (
+        value.reason and str(value.reason),
+        value.round,
+        str(value.rung),
+        micros_or_none(value.due_at),
+        value.attempts,
+        value.sends,
+        value.tries,
+        value.throttles,
+        micros_or_none(value.rung_at),
+        micros_or_none(value.attempted_at),
+        micros_or_none(value.ended_at),
+        micros_or_none(value.sent_at),
+        value.platform_message_id,
+        value.possibly_doubled,
+    )
+
+
+@_named("recipient")
+def recipient(row: Row) -> Recipient:
+    doc = orjson.loads(row[9])
+    return Recipient(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        row[5],
+        row[6],
+        row[7],
+        frozenset(doc["tags"]),
+        frozenset(doc["lists"]),
+        _CHANNELS[row[8]],
+        {ChannelName(channel): user_id for channel, user_id in doc["identities"].items()},
+        doc["attributes"],
+        instant_or_none(row[10]),
+        instant_or_none(row[11]),
+    )
+
+
+def of_recipient(value: Recipient) -> Row:
+    doc = {
+        "tags": sorted(value.tags),
+        "lists": sorted(value.lists),
+        "identities": {str(channel): user_id for channel, user_id in value.identities.items()},
+        "attributes": dict(value.attributes),
+    }
+    return (
+        value.id,
+        value.external_id,
+        value.email,
+        None if value.email is None else changes.fold(value.email),
+        value.first_name,
+        value.last_name,
+        value.locale,
+        value.timezone,
+        value.country,
+        value.main_channel and str(value.main_channel),
+        json_text(doc),
+        micros_or_none(value.created_at),
+        changes.search_text(value),
+    )
+
+
+@_named("conversation")
+def conversation(row: Row) -> Conversation:
+    return Conversation(
+        row[0],
+        row[1],
+        ChannelName(row[2]),
+        row[3],
+        row[4],
+        orjson.loads(row[5]),
+        _REACH[row[6]],
+        instant_or_none(row[7]),
+    )
+
+
+def of_conversation(value: Conversation) -> Row:
+    return (
+        value.id,
+        value.account,
+        str(value.channel),
+        value.recipient,
+        value.user_id,
+        json_text(dict(value.reference)),
+        str(value.state),
+        micros_or_none(value.last_seen),
+    )
+
+
+def due(row: Row) -> Due:
+    """A row of `DELIVERY`, `RECIPIENT` and `CONVERSATION`."""
+    return Due(
+        delivery(row),
+        recipient(row[_WIDTH_D : _WIDTH_D + _WIDTH_R]),
+        conversation(row[_WIDTH_D + _WIDTH_R :]),
+    )
+
+
+def with_recipient(row: Row) -> tuple[Delivery, Recipient]:
+    """A row of `DELIVERY` and, where the person is still known, `RECIPIENT`."""
+    known = row[_WIDTH_D] is not None
+    return delivery(row), recipient(row[_WIDTH_D:]) if known else Recipient(row[2])
+
+
+def of_attempt(key: int, value: Attempt) -> Row:
+    return (key, micros(value.at), value.round, str(value.rung), str(value.outcome), value.detail)
+
+
+@_named("attempt of delivery")
+def attempt(row: Row) -> Attempt:
+    return Attempt(row[0], instant(row[1]), row[2], _RUNGS[row[3]], Outcome(row[4]), row[5])
+
+
+@_named("event")
+def event(row: Row) -> Event:
+    return Event(row[0], row[1], EventType(row[2]), instant(row[3]), row[4], row[5])
+
+
+@_named("receipt of account")
+def receipt(row: Row) -> Receipt:
+    return Receipt(row[0], row[1], EventType(row[2]), row[3], instant(row[4]), bool(row[5]), row[6])
+
+
+def of_receipt(value: Receipt) -> Row:
+    return (
+        value.account,
+        value.user_id,
+        str(value.type),
+        value.message_id,
+        micros(value.at),
+        value.up_to,
+        value.detail,
+    )
+
+
+@_named("token")
+def token(row: Row) -> ApiToken:
+    return ApiToken(row[0], row[1], row[2], row[3], instant(row[4]))
