@@ -268,7 +268,7 @@ class Engine:
         await self._durably(self._load)
         now = self._clock.now()
         ready = self._sort_out(now)
-        self._ask_if_needed(now)
+        await self._ask_if_needed(now)
         if ready or self._results:
             self._send(await self._commit(ready))
         return await self._durably(self._next_wake)
@@ -288,13 +288,14 @@ class Engine:
         for broadcast in running.items:
             await self._settle(broadcast.id)
 
-    async def _load(self) -> None:
-        """Brings what is due within the window into memory, a bounded number at a time."""
+    async def _load(self, *, ahead: bool = False) -> None:
+        """Brings what is due within the window into memory, a bounded number at a time. `ahead`: although the
+        last window is not over."""
         now = self._clock.now()
-        covered = self._loaded_until is not None and now < self._loaded_until
+        until = now + self._options.window
+        covered = self._loaded_until is not None and (until if ahead else now) < self._loaded_until
         if covered or len(self._memory) >= self._options.load // 2:
             return
-        until = now + self._options.window
         loaded = await self._store.due(self._account.key, until=until, after=self._edge, limit=self._options.load)
         for due in loaded:
             if due.delivery.id not in self._memory:
@@ -364,12 +365,13 @@ class Engine:
         known = self._known.get(user_id)
         return known[0] if known and now - known[1] <= attempts.FRESH else None
 
-    def _ask_if_needed(self, now: datetime) -> None:
+    async def _ask_if_needed(self, now: datetime) -> None:
         """Asks for everybody who waits for it; where a batch is one call, also for those who are due soon."""
         wanted = [user_id for user_id in self._memory.waiting if user_id not in self._asking]
         if self._presence is None or not wanted:
             return
         if self._presence.prefetch and len(wanted) < self._most_asked:
+            await self._durably(lambda: self._load(ahead=True))
             wanted += self._due_soon(now, self._most_asked - len(wanted))
         self._asking.update(wanted)
         self._beside(self._ask(self._presence, wanted), "presence")

@@ -137,11 +137,15 @@ class World:
         virtual_time.run(self.clock, lambda: self._run(until or datetime(2100, 1, 1, tzinfo=UTC)))
 
     async def _run(self, until: datetime) -> None:
+        await self.prepare()
+        await self.drive(until)
+
+    async def prepare(self) -> None:
+        """Stores the people and starts the broadcast."""
         await self._people()
         await self.store.save_broadcast(self.broadcast, expected=None)
         launching = Launching(self.store, self.clock, {self.account.key: self.account}, first=self.options.first)
         await launching.start_due()
-        await self.drive(until)
 
     async def drive(self, until: datetime, owner: str = "one") -> None:
         lease = await self.store.acquire_lease(self.account.key, owner, 1e9)
