@@ -246,7 +246,7 @@ class Control:
         args = await _object(request)
         standing = Standing.ACTIVE if args.get("started") else Standing.STRANGER
         added: list[Person] = []
-        for channels, count in (args.get("count") or {}).items():
+        for channels, count in _counts(args).items():
             # "teams", or several as in "teams,viber": one person who lives on all of them.
             wish = Wish(tuple(Channel(one.strip()) for one in channels.split(",")))
             added += [self._world.directory.add(wish, standing) for _ in range(int(count))]
@@ -362,6 +362,14 @@ def _wanted(contact: Contact, channel: str | None, account: str | None) -> bool:
     return (channel is None or contact.account.channel == channel) and (
         account is None or contact.account.name == account
     )
+
+
+def _counts(args: Json) -> dict[str, int]:
+    """How many on which channels: a count by channel, one for a named channel, or one for each channel."""
+    count = args.get("count") or {}
+    if isinstance(count, int):
+        return dict.fromkeys([args["channel"]] if "channel" in args else list(Channel), count)
+    return dict(count)
 
 
 def _presence(availability: str, activity: str | None) -> Presence:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from sandbox.clock import iso
 
 if TYPE_CHECKING:
@@ -42,10 +44,13 @@ class Content:
 
 
 class Message:
-    """One message as it arrived; its content is read from the wire form when somebody looks."""
+    """One message as it arrived; its content is read from the wire form when somebody looks.
+
+    What it was sent as is kept as bytes: hundreds of thousands of them are no work for the garbage collector.
+    """
 
     __slots__ = (
-        "_content", "_reader", "at", "contact", "delivered_at", "message_id", "raw", "read_at", "seq", "state",
+        "_content", "_reader", "_wire", "at", "contact", "delivered_at", "message_id", "read_at", "seq", "state",
     )  # fmt: skip
 
     def __init__(
@@ -55,12 +60,18 @@ class Message:
         self.at = at
         self.contact = contact
         self.message_id = message_id
-        self.raw = raw
+        self._wire = orjson.dumps(raw)
         self.state = "sent"
         self.delivered_at: float | None = None
         self.read_at: float | None = None
         self._reader = reader
         self._content: Content | None = None
+
+    @property
+    def raw(self) -> Json:
+        """The message as the bot sent it."""
+        raw: Json = orjson.loads(self._wire)
+        return raw
 
     @property
     def content(self) -> Content:
@@ -71,7 +82,7 @@ class Message:
 
     def edit(self, raw: Json) -> None:
         """Replace what it says."""
-        self.raw = raw
+        self._wire = orjson.dumps(raw)
         self.state = "edited"
         self._content = None
 
@@ -92,7 +103,7 @@ class Message:
             "state": self.state,
             "delivered_at": None if self.delivered_at is None else iso(self.delivered_at),
             "read_at": None if self.read_at is None else iso(self.read_at),
-            "raw": self.raw,
+            "raw": orjson.Fragment(self._wire),
         }
 
 
@@ -123,12 +134,16 @@ class Record:
 
     def add(self, message: Message) -> None:
         """Put a message on record."""
-        self.total += 1
-        message.contact.account.sent += 1
+        self.count(message.contact)
         message.seq = self.total
         if self.keep:
             self.items.append(message)
             message.contact.messages.append(message)
+
+    def count(self, contact: "Contact") -> None:
+        """Count a message of which nothing else is to be known."""
+        self.total += 1
+        contact.account.sent += 1
 
     def page(self, query: Query, among: Iterable[Message] | None = None) -> tuple[list[Message], int]:
         """Messages after `since_seq`, and the seq to go on from."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -199,8 +199,17 @@ def _bot(channel: Channel, wish: dict[str, Any]) -> Bot:
 
 def run(settings: SandboxSettings, host: str = "127.0.0.1", port: int = 8090) -> None:
     """Serve until interrupted: what `clarion sandbox` and `python -m sandbox` do."""
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve_on(settings, host, port))
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve_on(settings, host, port))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where there is one."""
+    try:
+        import uvloop  # noqa: PLC0415 - not made for every system
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _serve_on(settings: SandboxSettings, host: str, port: int) -> None:

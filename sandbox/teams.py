@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from sandbox import draws
 from sandbox.callbacks import Errand
 from sandbox.clock import iso
 from sandbox.directory import Account, Contact, Standing
@@ -126,6 +127,7 @@ class Teams(Platform):
         self._creates = Windows(SEND_STEPS)
         self._lookups = Windows(MEMBER_STEPS)
         self._apps: dict[str, Window] = {}
+        self._events = 0
         for account in world.directory.on(Channel.TEAMS):
             self.endpoints[bot_of(account).app_id] = world.settings.teams_endpoint or bot_of(account).endpoint
 
@@ -415,8 +417,8 @@ class Teams(Platform):
 
     def _post(self, contact: Contact, body: Json) -> Replies:
         bot = bot_of(contact.account)
-        activity = {**self._frame(contact), **body}
-        event = activity["type"]
+        event = str(body.get("type"))
+        activity = {**self._frame(contact, event), **body}
         token = self._login.call_token(bot.app_id, self.service_url)
         headers = {
             "Content-Type": "application/json; charset=utf-8",
@@ -435,12 +437,17 @@ class Teams(Platform):
         )
         return [self.world.callbacks.post(errand)]
 
-    def _frame(self, contact: Contact) -> Json:
+    def _event_id(self, contact: Contact) -> str:
+        self._events += 1
+        mark = draws.token(self.world.settings.seed, contact.chat, self._events, size=16)
+        return f"f:{uuid.UUID(bytes=mark)}"
+
+    def _frame(self, contact: Contact, kind: str) -> Json:
         """What every activity from Teams carries (PLATFORMS A1)."""
         tenant, person = bot_of(contact.account).tenant_id, contact.person
         conversation = {"conversationType": "personal", "tenantId": tenant, "id": contact.chat}
         return {
-            "id": f"f:{uuid.uuid4()}" if contact.standing is Standing.LEFT else self._next_id(contact),
+            "id": self._next_id(contact) if kind == "message" else self._event_id(contact),
             "timestamp": iso(self.world.clock.seconds()),
             "channelId": "msteams",
             "serviceUrl": self.service_url,

@@ -55,6 +55,9 @@ class World:
         """A message reached a person."""
         account = contact.account
         self.stats.sent(account.channel, account.name, now)
+        if not self.record.keep and not self.behaviour.auto:
+            self.record.count(contact)
+            return
         message = Message(at=now, contact=contact, message_id=message_id, raw=raw, reader=reader)
         self.record.add(message)
         if self.behaviour.auto:
