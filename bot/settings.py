@@ -66,7 +66,7 @@ def _web_address(value: str) -> str:
 
 
 def _store_address(value: str) -> str:
-    if not value.startswith(("sqlite:///", "mongodb://", "mongodb+srv://")) and value != "memory:":
+    if not value.startswith(("sqlite:///", "mongodb://", "mongodb+srv://", "memory:")):
         raise _refuse("is no store; write sqlite:///clarion.db or mongodb://HOST/clarion")
     return value
 
@@ -264,7 +264,7 @@ class Defaults(_Frozen):
 class Settings(_Frozen):
     """Everything. Addresses have no slash at their end."""
 
-    store: Annotated[str, AfterValidator(_store_address)] = "sqlite:///clarion.db"
+    store: Annotated[str, AfterValidator(_store_address), Field(repr=False)] = "sqlite:///clarion.db"
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     public_url: Address | None = None
