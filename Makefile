@@ -41,8 +41,9 @@ install: $(VENV)/.installed-run ## Set up to run Clarion
 install-dev: $(VENV)/.installed-dev ## Set up to work on Clarion
 
 # A lock holds for every supported Python on Linux and macOS, and pins the build backend too.
-UV_COMPILE = $(BIN)/uv pip compile --quiet --python $(BIN)/python --no-python-downloads --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
+UV_COMPILE = $(BIN)/uv pip compile --quiet --python $(BIN)/python --no-python-downloads \
+	--universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock" pyproject.toml
 
 lock: $(VENV)/.installed-dev ## Write both lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8,<1"
