@@ -198,24 +198,31 @@ async def test_five_minutes_of_skew(inbound: TeamsInbound, server: TeamsServer) 
         assert (await inbound.receive(bearer(token), body(server))).refused is None
 
 
-async def test_a_new_key_is_fetched_at_most_once_a_minute(
+async def test_for_unknown_keys_we_ask_at_most_once_a_minute(
     inbound: TeamsInbound, server: TeamsServer, seconds: Seconds
 ) -> None:
     """The platform changes its key: no sign-in breaks; made-up key ids do not make us ask and ask."""
-    good = bearer(server.call_token())
-    assert (await inbound.receive(good, body(server))).refused is None
+    assert (await inbound.receive(bearer(server.call_token()), body(server))).refused is None
     server.keys = [jwk(OTHER, "key-2")]
     changed = bearer(server.call_token(OTHER, kid="key-2"))
-    seconds.now += KEYS_PAUSE - 1
-    assert await refused(inbound, changed, body(server)) == (403, Reason.UNKNOWN_KEY)
-    assert server.key_fetches == 1
-    seconds.now += 1
     assert (await inbound.receive(changed, body(server))).refused is None
     assert server.key_fetches == 2
-    for number in range(5):
-        made_up = bearer(server.call_token(kid=f"made-up-{number}"))
+    for later, fetches in ((0, 2), (KEYS_PAUSE - 1, 2), (1, 3), (1, 3)):
+        seconds.now += later
+        made_up = bearer(server.call_token(kid=f"made-up-{seconds.now}"))
         assert await refused(inbound, made_up, body(server)) == (403, Reason.UNKNOWN_KEY)
-    assert server.key_fetches == 2
+        assert server.key_fetches == fetches
+
+
+async def test_after_a_fetch_that_failed_there_is_a_pause(
+    inbound: TeamsInbound, server: TeamsServer, seconds: Seconds
+) -> None:
+    server.keys_status = 500
+    good = bearer(server.call_token())
+    for later, fetches in ((0, 1), (KEYS_PAUSE - 1, 1), (1, 2)):
+        seconds.now += later
+        assert await refused(inbound, good, body(server)) == (503, Reason.NO_KEYS)
+        assert server.key_fetches == fetches
 
 
 async def test_a_withdrawn_key_is_not_remembered(

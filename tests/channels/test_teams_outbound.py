@@ -192,7 +192,8 @@ async def test_a_forged_host_never_gets_our_token(server: TeamsServer) -> None:
         channel = TeamsChannel(account)
         server.posts = [error(403, "InvalidBotApiHost")]
         server.creations = [Scripted(body=orjson.dumps({"id": "a:1", "serviceUrl": f"{thief.url}/teams/"}))]
-        assert isinstance(await channel.send(conversation(service_url=f"{thief.url}/teams/"), HELLO), Faulty)
+        answer = await channel.send(conversation(service_url=f"{thief.url}/teams/"), HELLO)
+        assert answer == StopAccount("403 InvalidBotApiHost")
         await channel.close()
     assert server.got
     assert thief.got == []
@@ -282,6 +283,18 @@ def test_allowed_hosts(allowed: str, url: str, verdict: bool) -> None:
 def test_settings_that_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="teams/hr"):
         TeamsAccount("teams/hr", **changes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "home"),
+    [
+        ({}, "https://smba.trafficmanager.net/teams/"),
+        ({"service_hosts": ("localhost", "http://127.0.0.1:8090/teams/")}, "http://127.0.0.1:8090/teams/"),
+        ({"service_url": "https://smba.trafficmanager.net/emea/"}, "https://smba.trafficmanager.net/emea/"),
+    ],
+)
+def test_where_people_live_of_whom_nothing_is_known(settings: dict[str, Any], home: str) -> None:
+    assert TeamsAccount("teams/hr", **settings).home == home
 
 
 def test_the_password_is_not_shown() -> None:

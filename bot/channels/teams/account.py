@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from yarl import URL
 
@@ -16,6 +17,7 @@ SERVICE_HOSTS = (
     "smba.infra.gov.teams.microsoft.us",
     "smba.infra.dod.teams.microsoft.us",
 )
+PUBLIC_SERVICE_URL = "https://smba.trafficmanager.net/teams/"
 #: 50 requests a second for one app in one tenant is the most Teams bears (PLATFORMS A4).
 MOST_PER_SECOND = 50.0
 
@@ -27,8 +29,8 @@ class TeamsAccount:
     `key` is the account's name such as ``teams/hr``. Without an `app_id` nothing is signed in for: only local
     emulators talk to such an account. `service_hosts` are the hosts a service URL may name: ``host`` (https),
     ``host:port``, or a whole address where http is meant; on loopback http is always allowed. `service_url` is
-    used for people of whom none is known, `gcc_service_url` after ``InvalidBotApiHost``. `rate` is messages
-    per second.
+    for people of whom none is known: left out, it is the first whole address among `service_hosts`, else the
+    public cloud's. `gcc_service_url` is tried after ``InvalidBotApiHost``. `rate` is messages per second.
     """
 
     key: str
@@ -40,28 +42,39 @@ class TeamsAccount:
     issuer: str = "https://api.botframework.com"
     scope: str = "https://api.botframework.com/.default"
     service_hosts: tuple[str, ...] = SERVICE_HOSTS
-    service_url: str = "https://smba.trafficmanager.net/teams/"
+    service_url: str = ""
     gcc_service_url: str = "https://smba.infra.gcc.teams.microsoft.com/teams"
     rate: float = 30.0
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= MOST_PER_SECOND:
             raise ValueError(f"{self.key}: rate is {self.rate}; Teams bears at most {MOST_PER_SECOND:g} a second")
-        if not self.allows(self.service_url):
-            raise ValueError(f"{self.key}: the host of service_url {self.service_url} is not among service_hosts")
+        if not self.allows(self.home):
+            raise ValueError(f"{self.key}: the host of service_url {self.home} is not among service_hosts")
 
     @property
     def bot_id(self) -> str:
         """How Teams names the bot in conversations."""
         return f"28:{self.app_id}"
 
+    @property
+    def home(self) -> str:
+        """The service address for people of whom none is known."""
+        named = (host for host in self.service_hosts if "://" in host)
+        return self.service_url or next(named, PUBLIC_SERVICE_URL)
+
     def allows(self, service_url: str) -> bool:
         """Whether requests to this address may carry our bearer token."""
-        try:
-            url = URL(service_url)
-            return any(_fits(url, allowed) for allowed in self.service_hosts)
-        except ValueError:
-            return False
+        return _is_allowed(service_url, self.service_hosts)
+
+
+@lru_cache(maxsize=1024)  # asked for every message, about a handful of addresses
+def _is_allowed(service_url: str, hosts: tuple[str, ...]) -> bool:
+    try:
+        url = URL(service_url)
+        return any(_fits(url, allowed) for allowed in hosts)
+    except ValueError:
+        return False
 
 
 def _fits(url: URL, allowed: str) -> bool:

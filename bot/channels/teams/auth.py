@@ -24,7 +24,7 @@ SKEW = 300
 #: Keys are fetched anew after a day, and used at most five while they cannot be.
 KEYS_FRESH = 24 * 3600.0
 KEYS_USABLE = 5 * 24 * 3600.0
-#: Seconds between two fetches, whatever unknown key ids arrive.
+#: Seconds between two fetches for unknown key ids, and after a fetch that failed.
 KEYS_PAUSE = 60.0
 #: Tokens found good are remembered until they end: Bot Connector sends the same one for a while.
 REMEMBERED = 256
@@ -101,16 +101,16 @@ class Key:
 
 @dataclass(slots=True)
 class _Known:
-    """The keys as last fetched, by key id; seconds of a monotonic clock."""
+    """The keys by key id, when they were fetched, and since when there is a pause; seconds of a monotonic clock."""
 
     keys: Mapping[str, Key] = field(default_factory=dict)
     at: float | None = None
-    tried_at: float | None = None
+    paused_at: float | None = None
 
 
 class Keys:
-    """The platform's signing keys: kept a day, fetched again for an unknown key id, but not more than once a
-    minute; one fetch for all who wait."""
+    """The platform's signing keys: kept a day, fetched again for an unknown key id, but for those not more than
+    once a minute; one fetch for all who wait."""
 
     def __init__(self, http: Http, openid_url: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._http = http
@@ -146,19 +146,20 @@ class Keys:
 
     async def _fetch(self) -> None:
         if self._fetching is None or self._fetching.done():
-            tried = self._known.tried_at
-            if tried is not None and self._monotonic() - tried < KEYS_PAUSE:
+            paused = self._known.paused_at
+            if paused is not None and self._monotonic() - paused < KEYS_PAUSE:
                 return
             self._fetching = asyncio.create_task(self._refresh(), name="Bot Connector keys")
         await asyncio.shield(self._fetching)
 
     async def _refresh(self) -> None:
-        self._known.tried_at = self._monotonic()
+        was_due = not self._is_fresh(KEYS_FRESH)
+        self._known.paused_at = self._monotonic()
         keys = await self._ask()
         if not keys:
             log.warning("no keys", action="teams_keys_failed", openid_url=self._openid_url)
             return
-        self._known = _Known(keys, at=self._monotonic(), tried_at=self._known.tried_at)
+        self._known = _Known(keys, at=self._monotonic(), paused_at=None if was_due else self._known.paused_at)
         self.version += 1
 
     async def _ask(self) -> Mapping[str, Key]:

@@ -88,7 +88,7 @@ class TeamsChannel:
     def _service_url(self, known: Reference) -> str:
         """The person's own, unless it is not (or no longer) an allowed one."""
         url = known.service_url
-        return url if url is not None and self._settings.allows(url) else self._settings.service_url
+        return url if url is not None and self._settings.allows(url) else self._settings.home
 
     async def _create(self, to: Conversation, known: Reference, where: _Where) -> _Where | Answer:
         """The 1:1 chat with the person. Teams makes one and gives the same again, so that a lost answer here costs
@@ -127,6 +127,8 @@ class TeamsChannel:
     async def _exchange(self, where: _Where, path: str, body: bytes) -> tuple[Answer, _Where, Reply | None]:
         """Posts with our token, and again after each remedy that fits the refusal; says where it ended up."""
         untried = set(_Remedy)
+        if not self._settings.allows(self._settings.gcc_service_url):
+            untried.remove(_Remedy.OTHER_HOST)
         refused: str | None = None
         while True:
             token = await self._bearer(refused)
