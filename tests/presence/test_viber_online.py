@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from bot.channels.viber import ViberChannel
 from broadcast.errors import PresenceUnavailable
-from broadcast.model import PresenceState
+from broadcast.model import ChannelName, PresenceState
 from broadcast.ports import PresenceProvider
 from presence.viber import BATCH, ViberPresence
+from tests.contract.lines import line
 
 
 class Viber:
@@ -83,3 +85,23 @@ async def test_a_refusal_is_no_answer(answer: dict[str, Any]) -> None:
     """What is not status 0 with people fails as a whole."""
     with pytest.raises(PresenceUnavailable):
         await states(Viber(**answer))
+
+
+@pytest.mark.parametrize(
+    ("availability", "state"),
+    [
+        ("Available", PresenceState.AVAILABLE),
+        ("Offline", PresenceState.OFFLINE),
+        ("undisclosed", PresenceState.UNKNOWN),
+        ("unavailable", PresenceState.UNKNOWN),
+        ("trylater", None),
+    ],
+)
+async def test_the_platform_is_asked_for_real(availability: str, state: PresenceState | None) -> None:
+    """Through the channel's own connections, against the simulated Viber."""
+    async with line(ChannelName.VIBER) as on:
+        to = await on.started()
+        await on.control("PUT", f"/sandbox/people/{on.person}/presence", {"availability": availability})
+        assert isinstance(on.channel, ViberChannel)
+        told = await ViberPresence(on.channel.ask).states([to.user_id])
+        assert told == ({} if state is None else {to.user_id: state})
