@@ -15,12 +15,10 @@ One turn of the loop:
 from __future__ import annotations
 
 import asyncio
-import heapq
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence, Set
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import TypeVar
 
 import structlog
@@ -28,19 +26,18 @@ import structlog
 from broadcast import attempts
 from broadcast.attempts import Rules
 from broadcast.campaigns import Broadcasts
-from broadcast.errors import PresenceUnavailable, StoreUnavailable
+from broadcast.errors import StoreUnavailable
 from broadcast.launching import Calendars, FirstMaker, drawn
+from broadcast.memory import Item, Memory
 from broadcast.message import Rendering
 from broadcast.model import (
     Answer,
     Broadcast,
     BroadcastStatus,
-    Conversation,
     Delivery,
     DeliveryState,
     Faulty,
     Holds,
-    PresenceState,
     Recipient,
     Sent,
     StopAccount,
@@ -49,6 +46,7 @@ from broadcast.model import (
 )
 from broadcast.pacing import WELL, Conversations, Health, Pacer
 from broadcast.ports import Account, Channel, Clock, Due, Lease, Page, PresenceProvider, Result, Store
+from broadcast.rollcall import RollCall
 from broadcast.tracking import Links
 
 log = structlog.get_logger()
@@ -71,27 +69,6 @@ class Options:
 
 
 @dataclass(slots=True)
-class Item:
-    """A delivery in memory, with what its attempt needs. `not_before` is a wait that is nobody's business but
-    this process's: a conversation's limit, a provider that could not tell."""
-
-    delivery: Delivery
-    recipient: Recipient
-    conversation: Conversation
-    rules: Rules
-    not_before: datetime
-
-    @property
-    def key(self) -> _Key:
-        due = self.delivery.due_at or self.not_before
-        return (max(due, self.not_before), due, self.delivery.position, self.delivery.id)
-
-
-#: When it may go, when it was due, its place in the plan, its id: what is due first goes first (RULES.md, pacing).
-_Key = tuple[datetime, datetime, int, str]
-
-
-@dataclass(slots=True)
 class Status:
     """What an operator sees of one account. `trouble` is what keeps it from sending, in words."""
 
@@ -107,57 +84,6 @@ class Status:
         if len(recent) < 2:
             return 0.0
         return round((len(recent) - 1) / max((now - recent[0]).total_seconds(), 1e-6), 2)
-
-
-class Memory:
-    """The deliveries this process knows of, each once: queued, waiting for an answer on presence, or in flight."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[_Key, Item]] = []
-        self._present: dict[str, Item] = {}
-        self._broadcasts: Counter[str] = Counter()
-        self.waiting: dict[str, list[Item]] = {}
-        self.flying: dict[str, asyncio.Task[None]] = {}
-
-    def __len__(self) -> int:
-        return len(self._present)
-
-    def __contains__(self, delivery: str) -> bool:
-        return delivery in self._present
-
-    def has_any_of(self, broadcast: str) -> bool:
-        return self._broadcasts[broadcast] > 0
-
-    def queue(self, item: Item) -> None:
-        """Takes it in, or back, to go when its moment comes."""
-        if item.delivery.id not in self._present:
-            self._present[item.delivery.id] = item
-            self._broadcasts[item.delivery.broadcast] += 1
-        heapq.heappush(self._heap, (item.key, item))
-
-    def pop_due(self, now: datetime) -> Item | None:
-        """The first of those queued that may go now; it stays known."""
-        if not self._heap or self._heap[0][0][0] > now:
-            return None
-        return heapq.heappop(self._heap)[1]
-
-    def forget(self, item: Item) -> None:
-        if self._present.pop(item.delivery.id, None) is not None:
-            self._broadcasts[item.delivery.broadcast] -= 1
-
-    def forget_idle(self) -> None:
-        """Forgets all but what is in flight."""
-        self._heap.clear()
-        self.waiting.clear()
-        for item in [item for id, item in self._present.items() if id not in self.flying]:
-            self.forget(item)
-
-    def first_at(self) -> datetime | None:
-        return self._heap[0][0][0] if self._heap else None
-
-    def due_by(self, instant: datetime) -> Iterable[Item]:
-        """Those queued that may go at or before `instant`, in no order."""
-        return (item for key, item in self._heap if key[0] <= instant)
 
 
 class Engine:
@@ -181,8 +107,8 @@ class Engine:
         self._lease = lease
         self._clock = clock
         self._links = links
-        self._presence = presence
         self._options = options or Options()
+        self._roll = RollCall(presence, account=account, clock=clock, retry=self._options.presence_retry)
         self._broadcasts = Broadcasts(store, clock)
         self._pacer = Pacer(account.rate)
         self._conversations = Conversations(account.features.conversation_limits)
@@ -190,8 +116,6 @@ class Engine:
         self._memory = Memory()
         self._edge: tuple[datetime, int, str] | None = None
         self._loaded_until: datetime | None = None
-        self._known: dict[str, tuple[PresenceState, datetime]] = {}
-        self._asking: set[str] = set()
         self._results: list[Result] = []
         self._side: set[asyncio.Task[None]] = set()
         self._books: dict[str, _Book] = {}
@@ -340,72 +264,35 @@ class Engine:
         flying = len(self._memory.flying) + taken
         if self._health.outage and flying:
             return False  # one probe at a time
-        enough_asked = len(self._memory.waiting) >= self._most_asked
+        enough_asked = len(self._memory.waiting) >= self._roll.worth_asking
         return self._pacer.slot() <= now and flying < self._options.concurrency and not enough_asked
 
     # --- presence -------------------------------------------------------------------------------------
 
-    @property
-    def _most_asked(self) -> int:
-        """How many people's presence is worth asking at once: a call's worth, and no more than can be written to
-        before the answer is stale."""
-        if self._presence is None:
-            return 1
-        return min(self._presence.batch, max(1, int(self._pacer.rate * attempts.FRESH.total_seconds())))
-
-    def _allowed(self, item: Item, now: datetime) -> bool | None:
-        """Whether presence allows it; ``None`` while nobody has told."""
-        broadcast = item.rules.broadcast
-        if self._presence is None or not attempts.asks_presence(broadcast, self._account.channel):
-            return True
-        state = self._fresh(item.conversation.user_id, now)
-        return None if state is None else attempts.allows(broadcast, self._account.channel, state)
-
-    def _fresh(self, user_id: str, now: datetime) -> PresenceState | None:
-        known = self._known.get(user_id)
-        return known[0] if known and now - known[1] <= attempts.FRESH else None
-
     async def _ask_if_needed(self, now: datetime) -> None:
         """Asks for everybody who waits for it; where a batch is one call, also for those who are due soon."""
-        wanted = [user_id for user_id in self._memory.waiting if user_id not in self._asking]
-        if self._presence is None or not wanted:
+        roll = self._roll
+        wanted = roll.unasked(self._memory.waiting, len(self._memory.waiting))
+        if not wanted:
             return
-        if self._presence.prefetch and len(wanted) < self._most_asked:
+        if roll.prefetches and len(wanted) < roll.worth_asking:
             await self._durably(lambda: self._load(ahead=True))
-            wanted += self._due_soon(now, self._most_asked - len(wanted))
-        self._asking.update(wanted)
-        self._beside(self._ask(self._presence, wanted), "presence")
+            soon = sorted(self._memory.due_by(now + self._options.window), key=lambda item: item.key)
+            unknown = (item.conversation.user_id for item in soon if self._allowed(item, now) is None)
+            wanted = roll.unasked([*wanted, *unknown], roll.worth_asking)
+        roll.begin(wanted)
+        self._beside(self._ask(wanted), "presence")
 
-    def _due_soon(self, now: datetime, most: int) -> list[str]:
-        """Up to `most` people who are due within the window and whose presence is asked for and not known."""
-        soon = sorted(self._memory.due_by(now + self._options.window), key=lambda item: item.key)
-        ids = (item.conversation.user_id for item in soon if self._allowed(item, now) is None)
-        unknown = (id for id in dict.fromkeys(ids) if id not in self._asking and id not in self._memory.waiting)
-        return list(islice(unknown, most))
-
-    async def _ask(self, presence: PresenceProvider, wanted: Sequence[str]) -> None:
-        again_at = None
-        try:
-            states = await presence.states(wanted)
-        except PresenceUnavailable as error:
-            log.warning("presence", action="presence_failed", account=self._account.key, detail=str(error))
-            wait = error.wait or self._options.presence_retry
-            states, again_at = {}, self._clock.now() + wait
-        finally:
-            self._asking.difference_update(wanted)
-            self._wake.set()
-        now = self._clock.now()
-        self._learn(states, now)
+    async def _ask(self, wanted: Sequence[str]) -> None:
+        untold = await self._roll.ask(wanted)
         for user_id in wanted:
             for item in self._memory.waiting.pop(user_id, ()):
-                if user_id not in states:
-                    item.not_before = again_at or now + self._options.presence_retry
+                item.not_before = untold.get(user_id, item.not_before)
                 self._memory.queue(item)
+        self._wake.set()
 
-    def _learn(self, states: Mapping[str, PresenceState], now: datetime) -> None:
-        """Keeps states for as long as they may be used, never longer: presence is personal."""
-        kept = {id: known for id, known in self._known.items() if now - known[1] <= attempts.FRESH}
-        self._known = kept | {id: (state, now) for id, state in states.items()}
+    def _allowed(self, item: Item, now: datetime) -> bool | None:
+        return self._roll.allows(item.rules.broadcast, item.conversation.user_id, now)
 
     # --- outcomes -------------------------------------------------------------------------------------
 
@@ -556,7 +443,7 @@ class Engine:
         flying = len(self._memory.flying)
         if flying >= self._options.concurrency or (self._health.outage and flying):
             return None
-        if len(self._memory.waiting) >= self._most_asked:
+        if len(self._memory.waiting) >= self._roll.worth_asking:
             return None
         return max(self._pacer.slot(), now)
 

@@ -1,0 +1,84 @@
+"""Who may be written to right now: presence, asked in batches and forgotten after a minute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+
+import structlog
+
+from broadcast import attempts
+from broadcast.errors import PresenceUnavailable
+from broadcast.model import Broadcast, ChannelName, PresenceState
+from broadcast.ports import Account, Clock, PresenceProvider
+
+log = structlog.get_logger()
+
+
+class RollCall:
+    """What is known of presence on one account. Only the last state of a person, for as long as it may be used:
+    presence is personal. Without a provider everybody is allowed: the channel tells none."""
+
+    def __init__(
+        self, provider: PresenceProvider | None, *, account: Account, clock: Clock, retry: timedelta
+    ) -> None:
+        self._provider = provider
+        self._channel: ChannelName = account.channel
+        self._account = account.key
+        self._clock = clock
+        self._retry = retry
+        self._known: dict[str, tuple[PresenceState, datetime]] = {}
+        self._asking: set[str] = set()
+        #: How many people are worth asking at once: a call's worth, and no more than can be written to before
+        #: the answer is stale.
+        self.worth_asking = (
+            1
+            if provider is None
+            else min(provider.batch, max(1, int(account.rate * attempts.FRESH.total_seconds())))
+        )
+
+    @property
+    def prefetches(self) -> bool:
+        """Whether asking for people who are due soon costs nothing."""
+        return self._provider is not None and self._provider.prefetch
+
+    def allows(self, broadcast: Broadcast, user_id: str, now: datetime) -> bool | None:
+        """Whether this person may be written to now; ``None`` while nobody has told."""
+        if self._provider is None or not attempts.asks_presence(broadcast, self._channel):
+            return True
+        known = self._known.get(user_id)
+        if known is None or now - known[1] > attempts.FRESH:
+            return None
+        return attempts.allows(broadcast, self._channel, known[0])
+
+    def unasked(self, user_ids: Iterable[str], most: int) -> list[str]:
+        """Up to `most` of these, each once, without those who are being asked already."""
+        return list(islice((id for id in dict.fromkeys(user_ids) if id not in self._asking), most))
+
+    def begin(self, user_ids: Sequence[str]) -> None:
+        """Notes that these are being asked; `ask` has to follow."""
+        self._asking.update(user_ids)
+
+    async def ask(self, user_ids: Sequence[str]) -> Mapping[str, datetime]:
+        """Asks the provider. Answers who could not be told, and when to ask for them again: that uses no rung."""
+        states: Mapping[str, PresenceState] = {}
+        wait = self._retry
+        try:
+            if self._provider is not None:
+                states = await self._provider.states(user_ids)
+        except PresenceUnavailable as error:
+            log.warning("presence", action="presence_failed", account=self._account, detail=str(error))
+            wait = error.wait or wait
+        except Exception as error:  # a provider that breaks its promise delays its people, not the loop
+            log.exception("presence", action="presence_broke", account=self._account, detail=type(error).__name__)
+        finally:
+            self._asking.difference_update(user_ids)
+        now = self._clock.now()
+        self._learn(states, now)
+        return {id: now + wait for id in user_ids if id not in states}
+
+    def _learn(self, states: Mapping[str, PresenceState], now: datetime) -> None:
+        if len(self._known) > 4 * self.worth_asking:
+            self._known = {id: known for id, known in self._known.items() if now - known[1] <= attempts.FRESH}
+        self._known.update((id, (state, now)) for id, state in states.items())
