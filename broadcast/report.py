@@ -139,7 +139,7 @@ def deliveries(tally: Tally) -> dict[DeliveryState, int]:
 
 
 def progress(tally: Tally) -> float:
-    """The share of deliveries that has an end, to the hundredth: 1.0 only when all have, 0.0 before any is planned."""
+    """The share of deliveries that has an end, to the hundredth: 1.0 when all have, 0.0 before any is planned."""
     states = deliveries(tally)
     planned = sum(states.values())
     still_open = sum(states[state] for state in OPEN_STATES)
