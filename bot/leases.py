@@ -54,7 +54,7 @@ class Turn:
         owner: str,
         work: Callable[[Lease], Awaitable[None]],
         *,
-        terms: Terms = Terms(),
+        terms: Terms | None = None,
     ) -> None:
         self.key = key
         self.standing = Standing.STARTING
@@ -62,7 +62,7 @@ class Turn:
         self._leases = leases
         self._owner = owner
         self._work = work
-        self._terms = terms
+        self._terms = terms or Terms()
         self._failed_in_a_row = 0
 
     async def run(self) -> None:

@@ -1,7 +1,7 @@
 """When broadcasts start: a scheduler that knocks, rebuilt from storage whenever something changed there.
 
-Storage is the truth: a job only says "look what is due", and the start is claimed there. Many hosts may knock; one of
-them does at a time, so that a plan which a crash cut short is taken up by whoever is next, and by nobody before.
+Storage is the truth: a job only says "look what is due", and the start is claimed there. Many hosts may knock; one
+of them does at a time, so that a plan which a crash cut short is taken up by whoever is next, and by nobody before.
 """
 
 from __future__ import annotations

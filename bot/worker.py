@@ -1,6 +1,6 @@
 """Driving the accounts: for each one that can send, whoever holds its lease runs its engine.
 
-Any number of processes may do this on one store: an account is driven by one of them at a time, the others stand by.
+Any number of processes may do this on one store: one of them drives an account at a time, the others stand by.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Worker:
         links: Links,
         owner: str,
         options: Options | None = None,
-        terms: Terms = Terms(),
+        terms: Terms | None = None,
     ) -> None:
         self._store = store
         self._accounts = accounts
@@ -47,7 +47,7 @@ class Worker:
         self._links = links
         self._owner = owner
         self._options = options
-        self._terms = terms
+        self._terms = terms or Terms()
         self._tasks = Tasks("worker")
         self._engines: dict[str, Engine] = {}
         self._turns: dict[str, Turn] = {}
@@ -83,7 +83,7 @@ class Worker:
         return {key: engine.status for key, engine in self._engines.items()}
 
     async def _drive(self, account: Account, face: Face, lease: Lease) -> None:
-        """Runs the engine until it is cancelled: at once, or when the host stops as soon as nothing is in flight."""
+        """Runs the engine until it is cancelled: it ends at once, or when the host stops with what is in flight."""
         engine = Engine(
             self._store,
             face.channel,
