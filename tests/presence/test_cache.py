@@ -100,10 +100,12 @@ async def test_calls_that_end_out_of_order(shared: Shared, provider: Provider, c
     """What was asked first and answered last goes stale in its own time."""
     provider.let.clear()
     slow = asyncio.create_task(shared.states(["ann"]))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     clock.at += timedelta(seconds=30)
+    held, provider.let = provider.let, asyncio.Event()
     provider.let.set()
     assert await shared.states(["ben"]) == {"ben": AWAY}
+    held.set()
     await slow
     clock.at += timedelta(seconds=31)
     provider.state = BUSY
