@@ -1,0 +1,52 @@
+"""What the admin endpoint needs of the rest: use cases, the accounts, and what only the host knows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from broadcast.campaigns import Broadcasts, Campaigns
+from broadcast.model import Policies, Schedule
+from broadcast.ports import Account, Clock, Store
+from broadcast.recipients import Recipients
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How an account stands with its platform. `connected` is ``None`` while nobody has asked; `detail` is what to
+    do about a fault."""
+
+    connected: bool | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What an account does right now: messages per second, and until when it waits."""
+
+    achieved_rate: float | None = None
+    waiting_until: datetime | None = None
+
+
+def _nothing_known(_: str) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class AdminServices:
+    """`accounts` are those of this installation by key. `schedule` and `policies` are what a new campaign has that
+    says nothing else. `connection` and `pace` tell of an account by key, ``None`` where this process does not
+    know. `bootstrap_hash` is `auth.token_hash` of the token in the settings; ``None`` turns it off."""
+
+    store: Store
+    clock: Clock
+    campaigns: Campaigns
+    broadcasts: Broadcasts
+    recipients: Recipients
+    accounts: Mapping[str, Account]
+    schedule: Schedule = field(default_factory=Schedule)
+    policies: Policies = field(default_factory=Policies)
+    connection: Callable[[str], Connection | None] = _nothing_known
+    pace: Callable[[str], Pace | None] = _nothing_known
+    bootstrap_hash: str | None = None
