@@ -130,11 +130,10 @@ class Callbacks:
             if not lane:
                 self._lanes.pop(key, None)
                 continue
-            errand = lane[0]
             generation = self._generation
-            answer = await self._try(session, errand)
+            answer = await self._try(session, lane[0])
             if generation == self._generation:
-                self._after(key, lane, errand, answer)
+                self._after(key, lane, lane[0], answer)
 
     async def _try(self, session: aiohttp.ClientSession, errand: Errand) -> Answer:
         errand.tries += 1

@@ -96,7 +96,7 @@ class Faults:
         for rule in self.rules:
             if rule.channel != channel or not self._in_force(rule):
                 continue
-            if rule.method not in {None, method} or rule.account not in {None, account}:
+            if not _same(rule.method, method) or rule.account not in {None, account}:
                 continue
             if rule.person in {None, person} and self._drawn(rule):
                 rule.hits += 1
@@ -113,6 +113,10 @@ class Faults:
             return True
         self._tries += 1
         return draws.fraction(self._seed, rule.id, self._tries) < rule.probability
+
+
+def _same(wanted: str | None, method: str) -> bool:
+    return wanted is None or wanted.lower() == method.lower()
 
 
 async def carry_out(

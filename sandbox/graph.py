@@ -93,7 +93,7 @@ class Graph:
             return self._error(400, "BadRequest", f"Between 1 and {MAX_IDS} user ids are allowed.")
         value = []
         for user_id in ids:
-            contact = account.by_user.get(str(user_id))
+            contact = account.by_user.get(str(user_id).lower())
             if contact is not None:
                 value.append(self._presence_json(contact.person))
         return _json({"@odata.context": self._context("communications/presences"), "value": value})
@@ -176,10 +176,10 @@ def _code_of(status: int) -> str:
 
 
 def _find(account: Account, user: str) -> Contact | None:
-    contact = account.by_user.get(user)
+    wanted = user.lower()
+    contact = account.by_user.get(wanted)
     if contact is not None:
         return contact
-    wanted = user.lower()
     return next((one for one in account.by_person.values() if one.person.email.lower() == wanted), None)
 
 

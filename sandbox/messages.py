@@ -18,6 +18,11 @@ MAX_PAGE = 10_000
 """Messages in one page at most."""
 
 
+def packed(raw: Any) -> bytes:
+    """JSON to be kept: orjson's own bytes hold on to the kilobytes it wrote them in."""
+    return memoryview(orjson.dumps(raw)).tobytes()
+
+
 @dataclass(frozen=True, slots=True)
 class Button:
     """One button: `kind` is `link` (value: the URL) or `reply` (value: what the bot is sent)."""
@@ -60,7 +65,7 @@ class Message:
         self.at = at
         self.contact = contact
         self.message_id = message_id
-        self._wire = orjson.dumps(raw)
+        self._wire = packed(raw)
         self.state = "sent"
         self.delivered_at: float | None = None
         self.read_at: float | None = None
@@ -82,7 +87,7 @@ class Message:
 
     def edit(self, raw: Json) -> None:
         """Replace what it says."""
-        self._wire = orjson.dumps(raw)
+        self._wire = packed(raw)
         self.state = "edited"
         self._content = None
 

@@ -14,8 +14,8 @@ from sandbox.settings import Channel
 class Person:
     """Somebody who lives on one or more channels.
 
-    `entra_id` is the Entra object id (a GUID), `telegram_id` a 64-bit number; `mark` is what the ids that
-    differ from bot to bot are derived from (Teams `29:`, Viber).
+    `entra_id` is the Entra object id (a GUID), `telegram_id` a 64-bit number; `teams_user_id` (`29:…`) and
+    `viber_id` are what the first bot of the channel knows the person by.
     """
 
     id: str
@@ -141,7 +141,7 @@ def person_from(seed: int, number: int, wish: Wish) -> Person:
         locale=wish.locale or region.locale,
         timezone=wish.timezone or region.timezone,
         country=wish.country or region.country,
-        entra_id=wish.entra_id or str(uuid.UUID(bytes=mark[:16], version=4)),
+        entra_id=(wish.entra_id or str(uuid.UUID(bytes=mark[:16], version=4))).lower(),
         # Above 2^32, as real ids are by now, and inside the 52 bits the platform promises (PLATFORMS C2).
         telegram_id=wish.telegram_id or 5_000_000_000 + int.from_bytes(mark[16:20], "big"),
         teams_user_id=wish.teams_user_id or "29:1" + base64.urlsafe_b64encode(mark[20:56]).decode(),

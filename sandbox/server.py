@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -85,6 +86,7 @@ class Sandbox:
     @contextlib.asynccontextmanager
     async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator["Sandbox"]:
         """Listen while the block runs; port 0 takes a free one."""
+        self.world.closing.clear()
         runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
         async with contextlib.AsyncExitStack() as stack:
             await runner.setup()
@@ -215,4 +217,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _serve_on(settings: SandboxSettings, host: str, port: int) -> None:
     async with Sandbox(settings).serve(host, port) as sandbox:
         print(f"Sandbox on {sandbox.url} (settings for Clarion: {sandbox.url}/sandbox/env)", flush=True)  # noqa: T201
-        await asyncio.Event().wait()
+        stop = asyncio.Event()
+        with contextlib.suppress(NotImplementedError):  # Windows
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        await stop.wait()

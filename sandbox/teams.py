@@ -179,13 +179,16 @@ class Teams(Platform):
         if faults.rules:
             fault = faults.strike(self.channel, method, account.name if account else None, self._person_id(call))
             if fault is not None:
-                return await self.faulty(fault, request, lambda: self._checked(call, serve))
+                return await self.faulty(fault, request, lambda: self._right(call, serve))
+        return self._checked(call, serve)
+
+    async def _right(self, call: Call, serve: Callable[[Call], web.Response]) -> web.Response:
         return self._checked(call, serve)
 
     def _person_id(self, call: Call) -> str | None:
         if call.contact is None and call.account is not None and call.method == "createConversation":
             try:
-                found = call.account.by_user.get(_member_id(call.json()))
+                found = _member(call.account, call.json())
             except Refused:
                 return None
             return found.person.id if found else None
@@ -224,7 +227,7 @@ class Teams(Platform):
         account = _required(call.account)
         if body.get("isGroup") or (body.get("channelData") or {}).get("channel"):
             raise Refused(ERRORS["Bad Argument"])
-        contact = account.by_user.get(_member_id(body))
+        contact = _member(account, body)
         tenant = ((body.get("channelData") or {}).get("tenant") or {}).get("id") or body.get("tenantId")
         if contact is None or tenant != bot_of(account).tenant_id:
             raise Refused(ERRORS["Bad Argument"])
@@ -498,6 +501,12 @@ def _user(contact: Contact) -> Json:
 
 def _bot_id(contact: Contact) -> str:
     return f"28:{bot_of(contact.account).app_id}"
+
+
+def _member(account: Account, body: Json) -> Contact | None:
+    """Who is named by a `29:` id or, in any case, an Entra object id."""
+    member = _member_id(body)
+    return account.by_user.get(member) or account.by_user.get(member.lower())
 
 
 def _member_id(body: Json) -> str:

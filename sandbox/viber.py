@@ -138,7 +138,10 @@ class Viber(Platform):
             person = contact.person.id if contact else None
             fault = faults.strike(self.channel, method, bot.account.name, person)
             if fault is not None:
-                return await self.faulty(fault, request, lambda: self._call(bot, method, body))
+                return await self.faulty(fault, request, lambda: self._right(bot, method, body))
+        return await self._right(bot, method, body)
+
+    async def _right(self, bot: Subscriptions, method: str, body: Json) -> web.Response:
         if method == "set_webhook":
             return await self._set_webhook(bot, body)
         return self._call(bot, method, body)

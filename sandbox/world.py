@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from sandbox.stats import Stats
 
 Json = dict[str, Any]
 Replies = list[asyncio.Future[Answer]]
+Answered = Callable[[], Awaitable[web.Response]]
 
 JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
@@ -144,13 +145,9 @@ class Platform(ABC):
     def reset(self) -> None:
         """Forget limits and what bots have set up; bots and people stay."""
 
-    async def faulty(self, fault: Fault, request: web.Request, right: Callable[[], web.Response]) -> web.Response:
+    async def faulty(self, fault: Fault, request: web.Request, right: Answered) -> web.Response:
         """Answer a request that a fault has hit."""
-
-        async def answer() -> web.Response:
-            return right()
-
-        return await carry_out(fault, request, answer, self.wrong, self.world.closing)
+        return await carry_out(fault, request, right, self.wrong, self.world.closing)
 
 
 def mark_read(contact: Contact, up_to: Message | None, now: float) -> Message | None:

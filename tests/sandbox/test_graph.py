@@ -74,3 +74,10 @@ async def test_throttled(world: World) -> None:
     headers = {"Authorization": f"Bearer {await world.token('https://graph.microsoft.com/.default')}"}
     async with world.session.get(f"{world.sandbox.url}/graph/v1.0/users", headers=headers) as response:
         assert (response.status, response.headers["Retry-After"]) == (429, "9")
+
+
+async def test_case_of_ids_does_not_matter(world: World) -> None:
+    """An object id is a GUID in any case."""
+    ids = [world.person(ME).entra_id.upper()]
+    _, body = await world.graph("POST", "/communications/getPresencesByUserId", {"ids": ids})
+    assert len(body["value"]) == 1

@@ -1,14 +1,18 @@
 """The world as a whole: faults, control, people left to themselves, start and stop."""
 
 import asyncio
+import sys
 import time
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from sandbox.acts import Act
+from sandbox.control import Control
 from sandbox.directory import Standing
 from sandbox.faults import FaultKind
 from sandbox.server import Sandbox
@@ -436,3 +440,55 @@ async def test_two_sandboxes_side_by_side() -> None:
         assert one.sandbox.url != two.sandbox.url
         assert (await one.get("/sandbox/stats"))["people"] == 3
         assert (await two.get("/sandbox/stats"))["people"] == 6
+
+
+@pytest.mark.parametrize(("open_to_all", "status"), [(False, 403), (True, 200)])
+async def test_control_is_for_this_machine(open_to_all: bool, status: int) -> None:
+    """Another machine is turned away from /sandbox unless that was asked for."""
+    sandbox = Sandbox(SandboxSettings(people=0, control_from_anywhere=open_to_all))
+    route = next(one for one in Control(sandbox).routes() if one.path == "/sandbox/clock")
+    transport = Mock()
+    transport.get_extra_info.return_value = ("192.0.2.7", 5000)
+    request = make_mocked_request("GET", "/sandbox/clock", transport=transport)
+    assert (await route.handler(request)).status == status
+
+
+async def test_slow_calls_that_wait_themselves(world: World, bot: Bot) -> None:
+    """Faults also hit the calls that wait: getUpdates and set_webhook."""
+    await world.fault(channel="telegram", method="GETUPDATES", kind="slow", seconds=0.01)
+    assert (await world.telegram("getUpdates"))[0] == 200
+    await world.fault(channel="viber", method="set_webhook", kind="slow", seconds=0.01)
+    assert (await world.viber("set_webhook", {"url": bot.url}))["status"] == 0
+
+
+async def test_many_people_are_told_at_once_each_in_order(world: World, bot: Bot) -> None:
+    """What a bot is told of one person keeps its order, however many people speak."""
+    await world.telegram("setWebhook", {"url": bot.url})
+    people = [f"telegram-{number:05d}" for number in (1, 2, 3)]
+    for number in range(20):
+        for person in people:
+            await world.act(person, "say", text=str(number), wait_seconds=0)
+    await world.until(lambda: len(bot.hits) == 60)
+    for person in people:
+        mine = [
+            one["message"]
+            for one in bot.bodies()
+            if one["message"]["from"]["id"] == world.person(person).telegram_id
+        ]
+        assert [int(message["text"]) for message in mine] == list(range(20))
+
+
+async def test_runs_alone() -> None:
+    """`python -m sandbox` says where it listens, answers, and ends cleanly when told to."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-m", "sandbox", "--port", "0", "--people", "1", "--started",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = (await process.stdout.readline()).decode()
+    url = line.split()[2]
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/sandbox/clock") as response:
+        assert response.status == 200
+    process.terminate()
+    _, errors = await process.communicate()
+    assert (process.returncode, errors) == (0, b"")
