@@ -128,6 +128,8 @@ def _field(loc: Sequence[int | str]) -> str:
     for part in loc:
         if isinstance(part, int):
             text += f"[{part}]"
+        elif part.startswith("[") and part != "[key]":
+            text += part  # a place within the field, from one of our validators
         elif part != "[key]":  # pydantic's mark for a key at fault, which the part before it names
             text += f".{part}"
     return text.lstrip(".")
