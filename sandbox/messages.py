@@ -82,8 +82,15 @@ class Message:
     def content(self) -> Content:
         """Text, media and buttons."""
         if self._content is None:
-            self._content = self._reader(self.raw)
+            self._content = self._read()
         return self._content
+
+    def _read(self) -> Content:
+        try:
+            return self._reader(self.raw)
+        except (AttributeError, TypeError, ValueError):
+            # The platform took it, so it is on record; people see nothing of what makes no sense.
+            return Content()
 
     def edit(self, raw: Json) -> None:
         """Replace what it says."""

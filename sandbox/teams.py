@@ -202,6 +202,8 @@ class Teams(Platform):
             return serve(call)
         except Refused as refused:
             return refused.error.response()
+        except (AttributeError, TypeError, ValueError):
+            return ERRORS["Bad Argument"].response()
 
     def _count(self, account: Account) -> None:
         """50 requests a second for one app in one tenant (PLATFORMS A4)."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from aiohttp.web_request import FileField
 
 from sandbox import draws
 from sandbox.callbacks import Answer, Errand, readable
@@ -17,6 +16,8 @@ from sandbox.faults import Fault, FaultKind
 from sandbox.limits import Trickle, Window, whole_seconds
 from sandbox.messages import Button, Message, packed
 from sandbox.settings import Channel, TelegramBot
+from sandbox.telegram_errors import ROWS, TelegramError, failed, throttled, too_many
+from sandbox.telegram_params import read_params
 from sandbox.telegram_text import (
     TextError,
     keyboard_problem,
@@ -41,66 +42,8 @@ MEDIA_METHODS = {
     "sendvideo": "video",
     "sendanimation": "animation",
 }
-UPDATE_KINDS = ("message", "callback_query", "my_chat_member", "message_reaction")
 UNASKED = {"message_reaction"}
 """Updates that only come when `allowed_updates` names them."""
-NESTED = ("reply_markup", "entities", "caption_entities", "media", "allowed_updates", "commands", "message_ids",
-          "link_preview_options", "reply_parameters", "reaction")  # fmt: skip
-
-ROWS = {
-    "blocked": (403, "Forbidden: bot was blocked by the user"),
-    "deactivated": (403, "Forbidden: user is deactivated"),
-    "cant_initiate": (403, "Forbidden: bot can't initiate conversation with a user"),
-    "kicked": (403, "Forbidden: bot was kicked from the group chat"),
-    "kicked_supergroup": (403, "Forbidden: bot was kicked from the supergroup chat"),
-    "kicked_channel": (403, "Forbidden: bot was kicked from the channel chat"),
-    "not_member": (403, "Forbidden: bot is not a member of the channel chat"),
-    "group_deleted": (403, "Forbidden: the group chat was deleted"),
-    "chat_not_found": (400, "Bad Request: chat not found"),
-    "private_chat_not_found": (400, "Bad Request: private chat not found"),
-    "upgraded": (400, "Bad Request: group chat was upgraded to a supergroup chat"),
-    "cant_parse": (400, 'Bad Request: can\'t parse entities: Unsupported start tag "p" at byte offset 0'),
-    "not_modified": (
-        400,
-        (
-            "Bad Request: message is not modified: specified new message content and reply markup are exactly"
-            " the same as a current content and reply markup of the message"
-        ),
-    ),
-    "query_too_old": (
-        400,
-        "Bad Request: query is too old and response timeout expired or query ID is invalid",
-    ),
-    "cant_delete": (400, "Bad Request: message can't be deleted for everyone"),
-    "wrong_url": (400, "Bad Request: wrong HTTP URL specified"),
-    "url_failed": (400, "Bad Request: failed to get HTTP URL content"),
-    "wrong_type": (400, "Bad Request: wrong type of the web page content"),
-    "unauthorized": (401, "Unauthorized"),
-    "not_found": (404, "Not Found"),
-    "conflict": (
-        409,
-        "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running",
-    ),
-    "webhook_active": (
-        409,
-        (
-            "Conflict: can't use getUpdates method while webhook is active;"
-            " use deleteWebhook to delete the webhook first"
-        ),
-    ),
-    "internal": (500, "Internal Server Error"),
-}
-"""The error rows of PLATFORMS C2 and a few more, by the name a fault asks for them with."""
-
-
-class TelegramError(Exception):
-    """Ends a request with `{"ok": false, ...}`."""
-
-    def __init__(self, status: int, description: str, parameters: Json | None = None) -> None:
-        super().__init__(description)
-        self.status = status
-        self.description = description
-        self.parameters = parameters
 
 
 @dataclass(slots=True)
@@ -233,9 +176,9 @@ class Telegram(Platform):
         session = self._sessions.get(match["token"])
         params: Json = {}
         try:
-            params = await _params(request)
+            params = await read_params(request)
         except (orjson.JSONDecodeError, ValueError):
-            response = _failed(400, "Bad Request: can't parse request")
+            response = failed(400, "Bad Request: can't parse request")
         else:
             response = await self._answer(request, session, method, params)
         self.world.stats.requests["telegram", match["method"], response.status] += 1
@@ -245,7 +188,7 @@ class Telegram(Platform):
         self, request: web.Request, session: Session | None, method: str, params: Json
     ) -> web.Response:
         if session is None:
-            return _failed(401, "Unauthorized")
+            return failed(401, "Unauthorized")
         faults = self.world.faults
         if faults.rules:
             contact = session.account.by_user.get(str(params.get("chat_id")))
@@ -263,30 +206,32 @@ class Telegram(Platform):
     def _call(self, session: Session, method: str, params: Json) -> web.Response:
         serve = self._methods.get(method)
         if serve is None:
-            return _failed(404, "Not Found")
+            return failed(404, "Not Found")
         try:
             result = serve(session, params)
         except TelegramError as error:
-            return _failed(error.status, error.description, error.parameters)
+            return failed(error.status, error.description, error.parameters)
         except TextError as error:
-            return _failed(400, str(error))
+            return failed(400, str(error))
+        except (AttributeError, TypeError, ValueError):
+            return failed(400, "Bad Request: can't parse a parameter")
         return web.Response(body=orjson.dumps({"ok": True, "result": result}), headers=JSON_HEADERS)
 
     def wrong(self, fault: Fault) -> web.Response:
         match fault.kind:
             case FaultKind.THROTTLE:
-                return _throttled(fault.retry_after)
+                return throttled(fault.retry_after)
             case FaultKind.REFUSE:
-                return _failed(*ROWS["blocked"])
+                return failed(*ROWS["blocked"])
             case FaultKind.PLATFORM_ERROR:
                 status, description = ROWS.get(fault.code or "", (fault.status or 400, fault.code or "Bad Request"))
                 parameters = {"migrate_to_chat_id": -1001234567890} if fault.code == "upgraded" else None
-                return _failed(fault.status or status, description, parameters)
+                return failed(fault.status or status, description, parameters)
             case _:
                 status = fault.status or 500
                 if fault.body is not None or status in {502, 503, 504}:
                     return plain(status, fault.body or "<html><body>Bad Gateway</body></html>")
-                return _failed(status, "Internal Server Error" if status >= 500 else "Bad Request")
+                return failed(status, "Internal Server Error" if status >= 500 else "Bad Request")
 
     # Sending
 
@@ -373,10 +318,10 @@ class Telegram(Platform):
         """About 30 messages a second for a bot unless it pays, about one a second for a chat (PLATFORMS C1)."""
         wait = 0.0 if paid else session.window.wait(now)
         if wait > 0 and self.world.breach("telegram", session.account.name, "bot_per_second"):
-            raise _too_many(whole_seconds(wait))
+            raise too_many(whole_seconds(wait))
         wait = session.trickle.wait(contact.chat, now)
         if wait > 0 and self.world.breach("telegram", session.account.name, "chat_per_second"):
-            raise _too_many(whole_seconds(wait))
+            raise too_many(whole_seconds(wait))
         session.window.note(now)
         session.trickle.note(contact.chat, now)
 
@@ -527,14 +472,14 @@ class Telegram(Platform):
 
     async def _get_updates(self, session: Session, params: Json) -> web.Response:
         if session.url:
-            return _failed(*ROWS["webhook_active"])
+            return failed(*ROWS["webhook_active"])
         if params.get("allowed_updates") is not None:
             session.allowed = tuple(params["allowed_updates"]) or None
         offset, limit = int(params.get("offset") or 0), int(params.get("limit") or 100)
         _confirm(session, offset)
         seconds = min(50.0, float(params.get("timeout") or 0))
         if seconds > 0 and not session.pending and not await self._long_poll(session, seconds):
-            return _failed(*ROWS["conflict"])
+            return failed(*ROWS["conflict"])
         items = [orjson.Fragment(one.body) for one in list(session.pending.values())[: min(100, limit)]]
         return web.Response(body=orjson.dumps({"ok": True, "result": items}), headers=JSON_HEADERS)
 
@@ -786,47 +731,3 @@ def _confirm(session: Session, offset: int) -> None:
         pending = session.pending.pop(update_id)
         if not pending.first.done():
             pending.first.set_result(Answer(200))
-
-
-async def _params(request: web.Request) -> Json:
-    """Parameters from the query or the body, however they are encoded."""
-    kind = request.headers.get("Content-Type", "")
-    if kind.startswith("application/json"):
-        body = await request.read()
-        parsed = orjson.loads(body) if body else {}
-        if not isinstance(parsed, dict):
-            raise ValueError("object expected")
-        return parsed
-    params: Json = dict(request.query)
-    if request.method == "POST":
-        for key, value in (await request.post()).items():
-            params[key] = _upload(value) if isinstance(value, FileField) else value
-    for key in NESTED:
-        if isinstance(params.get(key), str) and params[key]:
-            params[key] = orjson.loads(params[key])
-    return params
-
-
-def _upload(part: FileField) -> Json:
-    with part.file:
-        return {"upload": part.filename, "content_type": part.content_type, "bytes": len(part.file.read())}
-
-
-def _too_many(seconds: int) -> TelegramError:
-    return TelegramError(429, f"Too Many Requests: retry after {seconds}", {"retry_after": seconds})
-
-
-def _throttled(seconds: int | None) -> web.Response:
-    if seconds is None:
-        return _failed(429, "Too Many Requests")
-    return _failed(429, f"Too Many Requests: retry after {seconds}", {"retry_after": seconds})
-
-
-def _failed(status: int, description: str, parameters: Json | None = None) -> web.Response:
-    body: Json = {"ok": False, "error_code": status, "description": description}
-    headers = JSON_HEADERS
-    if parameters is not None:
-        body["parameters"] = parameters
-        if "retry_after" in parameters:
-            headers = {**JSON_HEADERS, "Retry-After": str(parameters["retry_after"])}
-    return web.Response(status=status, body=orjson.dumps(body), headers=headers)

@@ -10,7 +10,7 @@ import telegram
 from aiohttp import web
 
 from sandbox.settings import SandboxSettings
-from sandbox.telegram import ROWS
+from sandbox.telegram_errors import ROWS
 from tests.sandbox.conftest import EPOCH, QUIET, TELEGRAM, Bot, World, living
 
 ME = "telegram-00001"

@@ -18,7 +18,7 @@ from viberbot.api.viber_requests import (
 )
 
 from sandbox.settings import SandboxSettings
-from sandbox.viber import STATUSES
+from sandbox.viber_messages import STATUSES
 from tests.sandbox.conftest import EPOCH, QUIET, VIBER, Bot, World, living
 
 ME = "viber-00001"

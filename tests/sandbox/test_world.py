@@ -492,3 +492,33 @@ async def test_runs_alone() -> None:
     process.terminate()
     _, errors = await process.communicate()
     assert (process.returncode, errors) == (0, b"")
+
+
+async def test_nonsense_is_refused_not_an_error(world: World, bot: Bot) -> None:
+    """Parameters of the wrong kind get the platform's own refusal."""
+    await send(world)
+    chat_id = world.person(ME).telegram_id
+    markup = {"inline_keyboard": ["x"]}
+    assert (await world.telegram("sendMessage", {"chat_id": chat_id, "text": "x", "reply_markup": markup}))[
+        0
+    ] == 400
+    await world.viber("set_webhook", {"url": bot.url})
+    await world.act("viber-00001", "start")
+    message = {
+        "receiver": world.person("viber-00001").viber_id,
+        "type": "text",
+        "text": "x",
+        "sender": {"name": "B"},
+    }
+    assert (await world.viber("send_message", {**message, "keyboard": "x"}))["status"] == 3
+    assert (await world.viber("send_message", {**message, "min_api_version": "x"}))["status"] == 3
+    assert (await world.teams("POST", "", {"members": [{"id": "x"}], "channelData": "x"}))[0] == 400
+
+
+async def test_unreadable_message_is_on_record(world: World) -> None:
+    """What a platform takes unread does not break the record."""
+    await world.act("teams-00001", "start")
+    path = f"/{world.contact('teams-00001').chat}/activities"
+    assert (await world.teams("POST", path, {"type": "message", "attachments": ["x"]}))[0] == 201
+    [item] = (await world.get("/sandbox/messages"))["items"]
+    assert (item["text"], item["raw"]["attachments"]) == ("", ["x"])
