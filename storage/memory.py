@@ -381,12 +381,13 @@ class MemoryStore(Store):
         return granted
 
     def _may_send(self, delivery: Delivery) -> bool:
-        due = self._as_due(delivery) if delivery.state is DeliveryState.PLANNED else None
+        recipient = self._recipients.get(delivery.recipient)
+        conversation = self._conversations.get(delivery.conversation or "")
         return (
-            due is not None
+            delivery.state is DeliveryState.PLANNED
             and self._runs(delivery.broadcast)
-            and due.recipient.unsubscribed_at is None
-            and due.conversation.state is ConversationState.REACHABLE
+            and (recipient is None or recipient.unsubscribed_at is None)
+            and (conversation is None or conversation.state is ConversationState.REACHABLE)
         )
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:

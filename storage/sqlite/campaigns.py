@@ -102,15 +102,9 @@ class Campaigns(Base):
     async def running_on(self, account: str) -> list[str]:
         sql = """
             SELECT b.id FROM broadcasts b
-            WHERE b.status = 'running' AND (
-                EXISTS (
-                    SELECT 1 FROM deliveries d INDEXED BY deliveries_due
-                    WHERE d.state = 'planned' AND d.account = :account AND d.broadcast = b.id
-                )
-                OR EXISTS (
-                    SELECT 1 FROM deliveries d INDEXED BY deliveries_in_flight
-                    WHERE d.state = 'sending' AND d.account = :account AND d.broadcast = b.id
-                )
+            WHERE b.status = 'running' AND EXISTS (
+                SELECT 1 FROM deliveries d INDEXED BY deliveries_due
+                WHERE d.state = 'planned' AND d.account = :account AND d.broadcast = b.id
             )
             ORDER BY b.id
         """

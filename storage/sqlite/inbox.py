@@ -42,7 +42,7 @@ def _add_event(unit: Unit, event: Event) -> bool:
     db = unit.db
     if db.execute("SELECT 1 FROM events WHERE key = ?", (event.key,)).fetchone():
         return False
-    sql = f"SELECT {rows.DELIVERY}, d.key FROM deliveries d WHERE id = ?"  # noqa: S608 - our columns
+    sql = f"SELECT {rows.DELIVERY}, d.key FROM {rows.LEDGER} WHERE d.id = ?"  # noqa: S608 - our columns
     row = db.execute(sql, (event.delivery,)).fetchone()
     if row is None:
         return False
@@ -72,6 +72,8 @@ def _note_event(unit: Unit, before: Delivery, key: int, event: Event) -> None:
             """,
             (*rows.of_outcome(noted.delivery), *rows.of_marks(noted.delivery), key),
         )
+    if noted.delivery.state is not before.state:
+        unit.db.execute("DELETE FROM sending WHERE key = ?", (key,))
 
 
 def _add_receipt(unit: Unit, receipt: Receipt) -> None:
@@ -90,15 +92,15 @@ def _add_receipt(unit: Unit, receipt: Receipt) -> None:
 
 
 def _has_open(db: sqlite3.Connection, conversation: Conversation) -> bool:
-    sql = "SELECT 1 FROM deliveries WHERE conversation = ? AND state IN ('planned', 'sending') LIMIT 1"
+    sql = "SELECT 1 FROM deliveries WHERE conversation = ? AND state = 'planned' LIMIT 1"
     return db.execute(sql, (conversation.id,)).fetchone() is not None
 
 
 def _apply(unit: Unit, receipt: Receipt, conversation: Conversation) -> None:
     """To every delivery it covers, in order of id."""
     sql = f"""
-        SELECT {rows.DELIVERY} FROM deliveries d
-        WHERE conversation = ? AND platform_message_id IS NOT NULL ORDER BY id
+        SELECT {rows.DELIVERY} FROM {rows.LEDGER}
+        WHERE d.conversation = ? AND d.platform_message_id IS NOT NULL ORDER BY d.id
     """  # noqa: S608 - our columns
     for row in unit.db.execute(sql, (conversation.id,)).fetchall():
         delivery = rows.delivery(row)

@@ -40,10 +40,14 @@ from storage.sqlite.lanes import Unit
 from storage.sqlite.leases import check
 from storage.sqlite.skipping import end, mark
 
+_SENDING = str(DeliveryState.SENDING)
 _PAGE = 1_000  # rows of an export read at once
 _HOUR = 3_600_000_000
 
-_INSERT_ATTEMPT = "INSERT INTO attempts (delivery, at, round, rung, outcome, detail) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_ATTEMPT = """
+    INSERT INTO attempts (key, delivery, previous, at, round, rung, outcome, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_INTENT = "INSERT INTO sending (key, account, sends, rung_at) VALUES (?, ?, ?, ?)"
 
 
 class Ledger(Base):
@@ -85,9 +89,10 @@ class Ledger(Base):
         def run(db: sqlite3.Connection) -> list[Due]:
             found = db.execute(
                 f"""
-                SELECT {rows.DELIVERY}, {rows.RECIPIENT}, {rows.CONVERSATION} FROM deliveries d
+                SELECT {rows.DELIVERY}, {rows.RECIPIENT}, {rows.CONVERSATION}
+                FROM sending s CROSS JOIN deliveries d ON d.key = s.key
                 JOIN recipients r ON r.id = d.recipient JOIN conversations c ON c.id = d.conversation
-                WHERE d.account = ? AND d.state = 'sending' ORDER BY d.position, d.id
+                WHERE s.account = ? ORDER BY d.position, d.id
                 """,  # noqa: S608 - our columns
                 (lease.account,),
             )
@@ -99,8 +104,8 @@ class Ledger(Base):
         def run(unit: Unit) -> int:
             found = unit.db.execute(
                 f"""
-                SELECT {rows.DELIVERY} FROM deliveries d INDEXED BY deliveries_in_order
-                WHERE broadcast = ? AND state = 'planned' ORDER BY position, id LIMIT ?
+                SELECT {rows.DELIVERY} FROM {rows.LEDGER}
+                WHERE d.broadcast = ? AND d.state = 'planned' AND s.key IS NULL ORDER BY d.position, d.id LIMIT ?
                 """,  # noqa: S608 - our columns
                 (broadcast, limit),
             ).fetchall()
@@ -111,7 +116,7 @@ class Ledger(Base):
         return await self._write(run)
 
     async def delivery(self, id: str) -> Delivery | None:
-        sql = f"SELECT {rows.DELIVERY} FROM deliveries d WHERE id = ?"  # noqa: S608 - our columns
+        sql = f"SELECT {rows.DELIVERY} FROM {rows.LEDGER} WHERE d.id = ?"  # noqa: S608 - our columns
         return await self._read(lambda db: one(db.execute(sql, (id,)).fetchone(), rows.delivery))
 
     async def deliveries(self, filter: DeliveryFilter, page: Page) -> Listing[tuple[Delivery, Recipient]]:
@@ -159,6 +164,10 @@ def _plan(unit: Unit, deliveries: Sequence[Delivery], attempts: Sequence[Attempt
             lines[attempt.delivery].append(attempt)
     if lines:
         _insert_lines(unit.db, lines)
+    flying = [delivery for delivery in new.values() if delivery.state is DeliveryState.SENDING]
+    if flying:
+        keys = _known(unit.db, [delivery.id for delivery in flying])
+        unit.db.executemany(_INSERT_INTENT, [rows.of_intent(keys[one.id], one) for one in flying])
     _count_plan(unit, new.values(), lines)
     unit.raise_control()
     return len(new)
@@ -172,10 +181,19 @@ def _known(db: sqlite3.Connection, wanted: Sequence[str]) -> dict[str, int]:
 
 def _insert_lines(db: sqlite3.Connection, lines: Mapping[str, Sequence[Attempt]]) -> None:
     keys = _known(db, list(lines))
-    db.executemany(
-        _INSERT_ATTEMPT,
-        [rows.of_attempt(keys[id], attempt) for id, attempts in lines.items() for attempt in attempts],
-    )
+    line = _next_line(db)
+    for id, attempts in lines.items():
+        previous = None
+        for attempt in attempts:
+            db.execute(_INSERT_ATTEMPT, (line, keys[id], previous, *rows.of_attempt(attempt)))
+            previous, line = line, line + 1
+        db.execute("UPDATE deliveries SET last_attempt = ? WHERE key = ?", (previous, keys[id]))
+
+
+def _next_line(db: sqlite3.Connection) -> int:
+    """The key of the next line of any timeline: nobody else writes while this transaction does."""
+    (last,) = db.execute("SELECT max(key) FROM attempts").fetchone()
+    return (last or 0) + 1
 
 
 def _count_plan(unit: Unit, new: Iterable[Delivery], lines: Mapping[str, Sequence[Attempt]]) -> None:
@@ -208,7 +226,8 @@ _DUE = f"""
     FROM deliveries d INDEXED BY deliveries_due
     CROSS JOIN recipients r ON r.id = d.recipient
     CROSS JOIN conversations c ON c.id = d.conversation
-    WHERE d.state = 'planned' AND d.account = :account AND d.broadcast = :broadcast
+    LEFT JOIN sending s ON s.key = d.key
+    WHERE d.state = 'planned' AND s.key IS NULL AND d.account = :account AND d.broadcast = :broadcast
     AND d.due_at BETWEEN :first AND :last
     AND (d.due_at > :first OR (d.position, d.id) > (:position, :id))
     ORDER BY d.due_at, d.position, d.id LIMIT :limit
@@ -243,35 +262,36 @@ _GRANTABLE = """
     SELECT d.id, d.key, d.broadcast, d.channel
     FROM json_each(:ids) wanted
     CROSS JOIN deliveries d ON d.id = wanted.value
-    CROSS JOIN broadcasts b ON b.id = d.broadcast
-    CROSS JOIN recipients r ON r.id = d.recipient
-    CROSS JOIN conversations c ON c.id = d.conversation
-    WHERE d.state = 'planned' AND d.account = :account AND b.status = :running
-    AND r.unsubscribed_at IS NULL AND c.state = :reachable
+    WHERE d.state = 'planned' AND d.account = :account
+    AND d.broadcast IN (SELECT id FROM broadcasts WHERE status = 'running')
+    AND NOT EXISTS (SELECT 1 FROM sending s WHERE s.key = d.key)
+    AND NOT EXISTS (
+        SELECT 1 FROM recipients r INDEXED BY recipients_unsubscribed
+        WHERE r.id = d.recipient AND r.unsubscribed_at IS NOT NULL
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM conversations c INDEXED BY conversations_closed
+        WHERE c.id = d.conversation AND c.state <> 'reachable'
+    )
 """
 
 
 def _intend(unit: Unit, lease: Lease, deliveries: Sequence[Delivery]) -> list[str]:
     found = unit.db.execute(
         _GRANTABLE,
-        {
-            "ids": orjson.dumps([delivery.id for delivery in deliveries]).decode(),
-            "account": lease.account,
-            "running": str(BroadcastStatus.RUNNING),
-            "reachable": str(ConversationState.REACHABLE),
-        },
+        {"ids": orjson.dumps([delivery.id for delivery in deliveries]).decode(), "account": lease.account},
     ).fetchall()
     grantable = {row[0]: row for row in found}
     granted: list[str] = []
-    changed = []
+    intents = []
     alike: dict[tuple[str, str | None], int] = defaultdict(int)
     for delivery in deliveries:
         row = grantable.pop(delivery.id, None)
         if row is not None:
             granted.append(delivery.id)
-            changed.append((delivery.sends, micros_or_none(delivery.rung_at), row[1]))
+            intents.append((row[1], lease.account, delivery.sends, micros_or_none(delivery.rung_at)))
             alike[row[2], row[3]] += 1
-    unit.db.executemany("UPDATE deliveries SET state = 'sending', sends = ?, rung_at = ? WHERE key = ?", changed)
+    unit.db.executemany(_INSERT_INTENT, intents)
     for (broadcast, channel), count in alike.items():
         unit.count(broadcast, _sending_deltas(channel), times=count)
     return granted
@@ -298,6 +318,7 @@ class _Stored:
     conversation: str | None
     channel: str | None
     possibly_doubled: int
+    last_attempt: int | None
 
 
 class _Recording:
@@ -310,6 +331,9 @@ class _Recording:
         self._stored: dict[str, _Stored] = {}
         self._rows: list[rows.Row] = []
         self._lines: list[rows.Row] = []
+        self._begun: list[rows.Row] = []
+        self._over: list[tuple[int]] = []
+        self._next_line = _next_line(unit.db)
         self._moves: dict[tuple[Any, ...], tuple[DeliveryState, Delivery]] = {}
         self._tries: dict[tuple[Any, ...], Attempt] = {}
         self._counts: dict[tuple[Any, ...], int] = defaultdict(int)
@@ -339,10 +363,11 @@ class _Recording:
 
     def _load(self, wanted: Sequence[str]) -> None:
         found = self._unit.db.execute(
-            """
-            SELECT id, key, state, broadcast, account, conversation, channel, possibly_doubled FROM deliveries
-            WHERE id IN (SELECT value FROM json_each(?))
-            """,
+            f"""
+            SELECT d.id, d.key, {rows.STATE}, d.broadcast, d.account, d.conversation, d.channel, d.possibly_doubled,
+                d.last_attempt
+            FROM {rows.LEDGER} WHERE d.id IN (SELECT value FROM json_each(?))
+            """,  # noqa: S608 - our columns
             (orjson.dumps(wanted).decode(),),
         )
         self._stored = {row[0]: _Stored(*row[1:]) for row in found}
@@ -350,7 +375,10 @@ class _Recording:
     def _note(self, stored: _Stored, result: Result) -> None:
         after = result.delivery
         state = str(after.state)
-        self._rows.append((state, *rows.of_progress(after), stored.key))
+        if stored.state == _SENDING:
+            self._over.append((stored.key,))
+        if state == _SENDING:
+            self._begun.append((stored.key, stored.account, after.sends, micros_or_none(after.rung_at)))
         if state != stored.state:
             hour = None if after.sent_at is None else micros(after.sent_at) // _HOUR
             kind = (stored.broadcast, stored.channel, stored.state, state, after.reason, hour)
@@ -360,12 +388,15 @@ class _Recording:
             self._unit.count(stored.broadcast, tally.of_doubt())
         if result.attempt is not None:
             self._try(stored, result.attempt, new_rung=result.new_rung)
+        self._rows.append((rows.own_state(after), *rows.of_progress(after), stored.last_attempt, stored.key))
         stored.state, stored.possibly_doubled = state, after.possibly_doubled
 
     def _try(self, stored: _Stored, attempt: Attempt, *, new_rung: bool) -> None:
-        line = rows.of_attempt(stored.key, attempt)
-        self._lines.append(line)
-        kind = (stored.broadcast, *line[2:5], new_rung)
+        line = rows.of_attempt(attempt)
+        self._lines.append((self._next_line, stored.key, stored.last_attempt, *line))
+        stored.last_attempt = self._next_line
+        self._next_line += 1
+        kind = (stored.broadcast, *line[1:4], new_rung)
         self._tries.setdefault(kind, attempt)
         self._counts[kind] += 1
 
@@ -384,19 +415,22 @@ class _Recording:
                 self._stored[id].state = str(DeliveryState.SKIPPED)
 
     def _flush(self) -> None:
+        """An intent that is over is taken away before one that begins is noted."""
         db = self._unit.db
+        db.executemany("DELETE FROM sending WHERE key = ?", self._over)
+        db.executemany(_INSERT_INTENT, self._begun)
         db.executemany(
             """
             UPDATE deliveries SET
                 state = ?, reason = ?, round = ?, rung = ?, due_at = ?, attempts = ?, sends = ?, tries = ?,
                 throttles = ?, rung_at = ?, attempted_at = ?, ended_at = ?, sent_at = ?, platform_message_id = ?,
-                possibly_doubled = ?
+                possibly_doubled = ?, last_attempt = ?
             WHERE key = ?
             """,
             self._rows,
         )
         db.executemany(_INSERT_ATTEMPT, self._lines)
-        self._rows, self._lines = [], []
+        self._rows, self._lines, self._begun, self._over = [], [], [], []
 
     def _count(self) -> None:
         """Moves of one kind add the same: one of each is asked for its deltas."""
@@ -411,10 +445,11 @@ class _Recording:
 _ROWS = f"""
     SELECT {rows.DELIVERY}, {rows.RECIPIENT}
     FROM deliveries d INDEXED BY deliveries_in_order
+    LEFT JOIN sending s ON s.key = d.key
     LEFT JOIN recipients r ON r.id = d.recipient
     WHERE d.broadcast = :broadcast
     AND (:position IS NULL OR (d.position, d.id) > (:position, :id))
-    AND (:states IS NULL OR d.state IN (SELECT value FROM json_each(:states)))
+    AND (:states IS NULL OR {rows.STATE} IN (SELECT value FROM json_each(:states)))
     AND (:reasons IS NULL OR d.reason IN (SELECT value FROM json_each(:reasons)))
     AND (:channels IS NULL OR d.channel IN (SELECT value FROM json_each(:channels)))
     AND (:q = '' OR instr(r.search, :q))
@@ -466,8 +501,15 @@ def _asked(filter: DeliveryFilter, channel: str, state: str) -> bool:
 def _timeline(db: sqlite3.Connection, delivery: str) -> list[Attempt | Event]:
     row = db.execute("SELECT key FROM deliveries WHERE id = ?", (delivery,)).fetchone()
     attempts = db.execute(
-        "SELECT ?, at, round, rung, outcome, detail FROM attempts WHERE delivery = ? ORDER BY key",
-        (delivery, *(row or (None,))),
+        """
+        WITH RECURSIVE line (key) AS (
+            SELECT last_attempt FROM deliveries WHERE key = ?
+            UNION ALL SELECT a.previous FROM line JOIN attempts a ON a.key = line.key
+        )
+        SELECT ?, a.at, a.round, a.rung, a.outcome, a.detail
+        FROM line JOIN attempts a ON a.key = line.key ORDER BY a.key
+        """,
+        (*(row or (None,)), delivery),
     )
     events = db.execute(
         "SELECT key, ?, type, at, button, detail FROM events WHERE delivery = ? ORDER BY number",

@@ -36,9 +36,13 @@ _STATES = {str(member): member for member in DeliveryState}
 _RUNGS = {str(member): member for member in Rung}
 _REACH = {str(member): member for member in ConversationState}
 
+#: A delivery with a note of its intent is in `sending`, whatever its own row says (see the schema).
+LEDGER = "deliveries d LEFT JOIN sending s ON s.key = d.key"
+STATE = "CASE WHEN s.key IS NULL THEN d.state ELSE 'sending' END"
 DELIVERY = (
-    "d.id, d.broadcast, d.recipient, d.position, d.channel, d.account, d.conversation, d.state, d.reason, "
-    "d.round, d.rung, d.due_at, d.attempts, d.sends, d.tries, d.throttles, d.rung_at, d.attempted_at, d.ended_at, "
+    f"d.id, d.broadcast, d.recipient, d.position, d.channel, d.account, d.conversation, {STATE}, d.reason, "
+    "d.round, d.rung, d.due_at, d.attempts, coalesce(s.sends, d.sends), d.tries, d.throttles, "
+    "CASE WHEN s.key IS NULL THEN d.rung_at ELSE s.rung_at END, d.attempted_at, d.ended_at, "
     "d.sent_at, d.delivered_at, d.read_at, d.clicked_at, d.platform_message_id, d.possibly_doubled"
 )
 RECIPIENT = (
@@ -107,10 +111,20 @@ def of_delivery(value: Delivery) -> Row:
         value.channel and str(value.channel),
         value.account,
         value.conversation,
-        str(value.state),
+        own_state(value),
         *of_progress(value),
         *of_marks(value),
     )
+
+
+def own_state(value: Delivery) -> str:
+    """What the delivery's own row says of its state."""
+    return str(DeliveryState.PLANNED if value.state is DeliveryState.SENDING else value.state)
+
+
+def of_intent(key: int, value: Delivery) -> Row:
+    """The note of an intent."""
+    return key, value.account, value.sends, micros_or_none(value.rung_at)
 
 
 def of_marks(value: Delivery) -> Row:
@@ -121,7 +135,7 @@ def of_marks(value: Delivery) -> Row:
 def of_outcome(value: Delivery) -> Row:
     """State, reason, and since when."""
     return (
-        str(value.state),
+        own_state(value),
         value.reason and str(value.reason),
         micros_or_none(value.ended_at),
         micros_or_none(value.sent_at),
@@ -236,8 +250,8 @@ def with_recipient(row: Row) -> tuple[Delivery, Recipient]:
     return delivery(row), recipient(row[_WIDTH_D:]) if known else Recipient(row[2])
 
 
-def of_attempt(key: int, value: Attempt) -> Row:
-    return (key, micros(value.at), value.round, str(value.rung), str(value.outcome), value.detail)
+def of_attempt(value: Attempt) -> Row:
+    return (micros(value.at), value.round, str(value.rung), str(value.outcome), value.detail)
 
 
 @_named("attempt of delivery")

@@ -27,7 +27,9 @@ def skip_planned(
 ) -> list[str]:
     """Skips what is planned for the person or on the conversation; answers the ids."""
     column, value = ("conversation", conversation) if recipient is None else ("recipient", recipient)
-    sql = f"SELECT {rows.DELIVERY} FROM deliveries d WHERE {column} = ? AND state = 'planned'"  # noqa: S608 - our columns
+    sql = (
+        f"SELECT {rows.DELIVERY} FROM {rows.LEDGER} WHERE d.{column} = ? AND d.state = 'planned' AND s.key IS NULL"  # noqa: S608 - our columns
+    )
     planned = unit.db.execute(sql, (value,)).fetchall()
     return end(unit, map(rows.delivery, planned), lambda delivery: changes.skipped(delivery, reason, at))
 
