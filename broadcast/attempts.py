@@ -18,6 +18,8 @@ from broadcast.model import (
     Broadcast,
     BroadcastStatus,
     ChannelName,
+    Conversation,
+    ConversationState,
     Delivery,
     DeliveryState,
     Faulty,
@@ -26,6 +28,7 @@ from broadcast.model import (
     OutsideHours,
     PresenceState,
     Reason,
+    Recipient,
     Sent,
     StopAccount,
     Throttled,
@@ -157,8 +160,8 @@ def _judged(
         case Sent(message_id=message_id):
             sent = _ended(delivery, DeliveryState.SENT, None, at)
             moved = replace(sent, sent_at=at, platform_message_id=message_id), Outcome.SENT
-        case Throttled(wait=wait):
-            moved = _throttled(delivery, rules, wait=wait, now=now), Outcome.THROTTLED
+        case Throttled():
+            moved = _throttled(delivery, answer, rules, now=now), Outcome.THROTTLED
         case Faulty():
             moved = _failed(delivery, rules, now=now, outage=outage), Outcome.ERROR
         case Unknown():
@@ -174,10 +177,18 @@ def _judged(
     return moved
 
 
-def _throttled(delivery: Delivery, rules: Rules, *, wait: timedelta | None, now: datetime) -> Delivery:
-    if wait is None:
+def throttled_for(delivery: Delivery, answer: Throttled, seed: int) -> timedelta:
+    """How long an answer 429 to this delivery makes wait, be it the delivery, its conversation or the account:
+    exactly what the platform said, else a back-off that is not counted as an error."""
+    if answer.wait is not None:
+        return answer.wait
+    return back_off(delivery, seed, delivery.throttles + 1, "throttle")
+
+
+def _throttled(delivery: Delivery, answer: Throttled, rules: Rules, *, now: datetime) -> Delivery:
+    wait = throttled_for(delivery, answer, rules.broadcast.seed)
+    if answer.wait is None:
         delivery = replace(delivery, throttles=delivery.throttles + 1)
-        wait = back_off(delivery, rules.broadcast.seed, delivery.throttles, "throttle")
     return _again(delivery, rules, wanted=now + wait, now=now)
 
 
@@ -211,6 +222,30 @@ def back_off(delivery: Delivery, seed: int, number: int, label: str) -> timedelt
     most = min(_LONGEST_BACK_OFF, 2 ** min(number - 1, 10))
     drawn = plan.unit(seed, label, delivery.recipient, delivery.round, delivery.rung.value, number)
     return timedelta(milliseconds=int(drawn * most * 1000))
+
+
+# --- sends that were not begun -------------------------------------------------------------------------
+
+
+def handed_back(planned: Delivery) -> Result:
+    """An intent that was granted so late that the send has to be judged anew: as if it had not been written."""
+    return Result(DeliveryState.SENDING, planned)
+
+
+def withheld(
+    delivery: Delivery, recipient: Recipient, conversation: Conversation, broadcast: Broadcast, now: datetime
+) -> Result | None:
+    """What keeps a planned delivery from ever being sent, learned from storage after it was refused or came back
+    from a send: a stop, an opt-out, a conversation that was shut. ``None``: nothing, or nothing for good."""
+    if broadcast.status is BroadcastStatus.STOPPED:
+        at = broadcast.finished_at or now
+        return Result(delivery.state, _ended(delivery, DeliveryState.CANCELLED, Reason.STOPPED, at))
+    if recipient.unsubscribed_at is not None:
+        at = recipient.unsubscribed_at
+        return Result(delivery.state, _ended(delivery, DeliveryState.SKIPPED, Reason.UNSUBSCRIBED, at))
+    if conversation.state is not ConversationState.REACHABLE:
+        return Result(delivery.state, _ended(delivery, DeliveryState.SKIPPED, Reason(conversation.state), now))
+    return None
 
 
 # --- crashes ------------------------------------------------------------------------------------------

@@ -7,18 +7,24 @@ and sleeps until the next due moment or a wake-up. It decides nothing that `atte
 One turn of the loop:
 
     load      what is due within the next minute, into memory, in order of (due, plan)
+    judge     the answers that came back meanwhile
     sort out  late ones to the next opening; absent ones up the rungs; the rest waits for presence or its slot
-    commit    outcomes of finished sends and intents of the next ones, together, durable before anything goes out
-    send      each granted intent in a task of its own
+    commit    outcomes of finished sends, then intents of the next ones, durable before anything goes out
+    send      each granted intent in a task of its own, at its slot
+
+The loop alone decides: the tasks beside it only exchange with the platform, and hand in what came of it. Memory
+holds every planned delivery up to `_edge` and none behind it; what a turn decides is written before the next one
+loads, so that storage never hands out what is decided already.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -32,6 +38,7 @@ from broadcast.memory import Item, Memory
 from broadcast.message import Rendering
 from broadcast.model import (
     Answer,
+    BadContent,
     Broadcast,
     BroadcastStatus,
     Delivery,
@@ -116,6 +123,7 @@ class Engine:
         self._memory = Memory()
         self._edge: tuple[datetime, int, str] | None = None
         self._loaded_until: datetime | None = None
+        self._answers: list[_Answered] = []
         self._results: list[Result] = []
         self._side: set[asyncio.Task[None]] = set()
         self._books: dict[str, _Book] = {}
@@ -153,8 +161,9 @@ class Engine:
     async def _drain(self) -> None:
         while self._memory.flying or self._results:
             self._wake.clear()
+            self._judge()
             await self._commit([])
-            if self._memory.flying:
+            if self._memory.flying and not self._answers:
                 await self._clock.wait(self._wake, None)
 
     async def _watch(self) -> None:
@@ -180,6 +189,7 @@ class Engine:
         if results:
             log.warning("recovered", action="recovered", account=self._account.key, deliveries=len(results))
             await self._store.record(self._lease, results)
+            await self._withhold([result.delivery for result in results if _is_back(result)])
 
     # --- one turn -------------------------------------------------------------------------------------
 
@@ -190,18 +200,20 @@ class Engine:
         if self._stale:
             await self._reload()
         await self._durably(self._load)
+        self._judge()
         now = self._clock.now()
         ready = self._sort_out(now)
-        await self._ask_if_needed(now)
         if ready or self._results:
-            self._send(await self._commit(ready))
+            await self._commit(ready)
+        await self._ask_if_needed(now)
         return await self._durably(self._next_wake)
 
     async def _reload(self) -> None:
         """Forgets what is waiting in memory: storage may say otherwise by now. What is already decided is written
         first, or storage would hand it out again as it was before."""
         self._stale = False
-        while self._results:
+        while self._results or self._answers:
+            self._judge()
             await self._commit([])
         self._memory.forget_idle()
         self._books.clear()
@@ -233,7 +245,7 @@ class Engine:
     async def _item(self, due: Due) -> Item:
         book = await self._book(due.delivery.broadcast)
         at = due.delivery.due_at or self._clock.now()
-        return Item(due.delivery, due.recipient, due.conversation, book.rules(due.recipient), at)
+        return Item(due.delivery, due.recipient, due.conversation, book.rules(due.recipient), book.rendering, at)
 
     async def _book(self, broadcast: str) -> _Book:
         if broadcast not in self._books:
@@ -255,7 +267,6 @@ class Engine:
                 item.not_before = earliest
                 self._memory.queue(item)
             else:
-                self._pacer.take(now)
                 self._conversations.take(item.conversation.id, now)
                 ready.append(item)
         return ready
@@ -265,7 +276,7 @@ class Engine:
         if self._health.outage and flying:
             return False  # one probe at a time
         enough_asked = len(self._memory.waiting) >= self._roll.worth_asking
-        return self._pacer.slot() <= now and flying < self._options.concurrency and not enough_asked
+        return self._pacer.slot(taken) <= now and flying < self._options.concurrency and not enough_asked
 
     # --- presence -------------------------------------------------------------------------------------
 
@@ -296,41 +307,89 @@ class Engine:
 
     # --- outcomes -------------------------------------------------------------------------------------
 
+    def _judge(self) -> None:
+        """Decides what the answers that came back mean."""
+        answers, self._answers = self._answers, []
+        for back in answers:
+            item, answer = back.item, back.answer
+            del self._memory.flying[item.delivery.id]
+            outage = self._health.outage
+            self._health = self._health_after(answer, item.delivery.recipient)
+            self._hold(item, answer, back.now)
+            self._note(
+                attempts.answered(item.delivery, answer, item.rules, at=back.at, now=back.now, outage=outage), item
+            )
+
     def _note(self, result: Result, item: Item) -> None:
-        """Keeps a result for the next commit, and the delivery for its next attempt if that is soon."""
+        """Keeps a result for the next commit, and the delivery for its next attempt if that is not behind the
+        edge."""
         self._results.append(result)
-        item.delivery = result.delivery
-        due = result.delivery.due_at
-        planned = result.delivery.state is DeliveryState.PLANNED
-        if planned and due is not None and due <= self._clock.now() + self._options.window:
+        item.delivery = delivery = result.delivery
+        due = delivery.due_at
+        if (
+            delivery.state is DeliveryState.PLANNED
+            and due is not None
+            and self._edge is not None
+            and (due, delivery.position, delivery.id) <= self._edge
+        ):
             item.not_before = due
             self._memory.queue(item)
         else:
             self._memory.forget(item)
 
-    async def _commit(self, ready: Sequence[Item]) -> list[Item]:
-        """Writes outcomes and intents; answers the items whose intent was granted."""
+    async def _commit(self, ready: Sequence[Item]) -> None:
+        """Writes outcomes and intents, and sends what was granted."""
         results, self._results = self._results, []
-        now = self._clock.now()
-        intents = {item.delivery.id: attempts.intended(item.delivery, now) for item in ready}
         if results:
             await self._durably(lambda: self._store.record(self._lease, results))
-        granted = await self._durably(lambda: self._intend([*intents.values()], now))
+        if ready:
+            await self._begin(ready)
+        back = [result.delivery for result in results if _is_back(result)]
+        await self._withhold(back)
         await self._settle_ended(results)
-        return self._grant(ready, intents, set(granted))
 
-    def _grant(self, ready: Sequence[Item], intents: Mapping[str, Delivery], granted: Set[str]) -> list[Item]:
-        sent = []
+    async def _begin(self, ready: Sequence[Item]) -> None:
+        """Writes the intents and sends those granted, unless writing took so long that they are to be judged
+        anew. What was refused has ended meanwhile, or ends now, or is loaded anew."""
+        now = self._clock.now()
+        intents = {item.delivery.id: attempts.intended(item.delivery, now) for item in ready}
+        granted = set(await self._durably(lambda: self._store.intend(self._lease, [*intents.values()], now)))
+        refused, now = [], self._clock.now()
         for item in ready:
-            if item.delivery.id in granted:
+            if item.delivery.id not in granted:
+                self._memory.forget(item)
+                refused.append(item.delivery)
+            elif self._is_ripe(item, now):
                 item.delivery = intents[item.delivery.id]
-                sent.append(item)
+                self._send(item, now)
             else:
-                self._memory.forget(item)  # stopped, paused, unsubscribed or blocked meanwhile
-        return sent
+                self._note(attempts.handed_back(item.delivery), item)
+        if refused:
+            self._stale = True  # a pause that is over by now would leave them out of memory
+            await self._withhold(refused)
 
-    async def _intend(self, intents: Sequence[Delivery], now: datetime) -> list[str]:
-        return await self._store.intend(self._lease, intents, now) if intents else []
+    def _is_ripe(self, item: Item, now: datetime) -> bool:
+        return item.rules.working.contains(now) and self._allowed(item, now) is True
+
+    async def _withhold(self, deliveries: Sequence[Delivery]) -> None:
+        """Ends those planned ones that may not be sent any more."""
+        for delivery in deliveries:
+            result = await self._durably(partial(self._withheld, delivery.id))
+            if result is not None:
+                self._memory.drop(delivery.id)
+                self._results.append(result)
+
+    async def _withheld(self, id: str) -> Result | None:
+        stored = await self._store.delivery(id)
+        if stored is None or stored.state is not DeliveryState.PLANNED:
+            return None
+        recipient = await self._store.recipient(stored.recipient)
+        found = await self._store.conversations_of(stored.recipient)
+        conversation = next((one for one in found if one.id == stored.conversation), None)
+        broadcast = await self._broadcasts.get(stored.broadcast)
+        if recipient is None or conversation is None:
+            return None
+        return attempts.withheld(stored, recipient, conversation, broadcast, self._clock.now())
 
     async def _settle_ended(self, results: Sequence[Result]) -> None:
         """Completes the broadcasts whose last delivery this may have been."""
@@ -344,52 +403,46 @@ class Engine:
 
     # --- sending --------------------------------------------------------------------------------------
 
-    def _send(self, items: Sequence[Item]) -> None:
-        for item in items:
-            task = asyncio.create_task(self._deliver(item), name=f"send {item.delivery.id}")
-            self._memory.flying[item.delivery.id] = task
-            task.add_done_callback(self._finished)
+    def _send(self, item: Item, now: datetime) -> None:
+        slot = self._pacer.take(now)
+        task = asyncio.create_task(self._deliver(item, slot), name=f"send {item.delivery.id}")
+        self._memory.flying[item.delivery.id] = task
+        task.add_done_callback(self._finished)
 
-    async def _deliver(self, item: Item) -> None:
+    async def _deliver(self, item: Item, slot: datetime) -> None:
+        if slot > self._clock.now():
+            await self._clock.sleep_until(slot)
         at = self._clock.now()
         self.status.sent_at.append(at)
-        try:
-            answer = await self._answer(item)
-        finally:
-            del self._memory.flying[item.delivery.id]
-            self._wake.set()
-        self._judge(item, answer, at)
+        answer = await self._answer(item)
+        self._answers.append(_Answered(item, answer, at, self._clock.now()))
+        self._wake.set()
 
     async def _answer(self, item: Item) -> Answer:
         try:
-            book = self._books.get(item.delivery.broadcast) or await self._book(item.delivery.broadcast)
-            content = book.rendering.content(item.recipient, item.delivery.id)
+            content = item.rendering.content(item.recipient, item.delivery.id)
+        except Exception as error:  # what validation let through costs one delivery, not the loop
+            log.exception("send", action="rendering_broke", account=self._account.key, delivery=item.delivery.id)
+            return BadContent(type(error).__name__)
+        try:
             return await self._channel.send(item.conversation, content)
         except Exception as error:  # a channel that breaks its promise costs one attempt, not the loop
             log.exception("send", action="send_broke", account=self._account.key, delivery=item.delivery.id)
-            return Unknown(f"{type(error).__name__}")
-
-    def _judge(self, item: Item, answer: Answer, at: datetime) -> None:
-        now = self._clock.now()
-        outage = self._health.outage
-        self._health = self._health_after(answer, item.delivery.recipient)
-        self._hold(item, answer, now)
-        result = attempts.answered(item.delivery, answer, item.rules, at=at, now=now, outage=outage)
-        self._note(result, item)
-        if isinstance(answer, Sent):
-            self.status.trouble = None
+            return Unknown(type(error).__name__)
 
     def _health_after(self, answer: Answer, recipient: str) -> Health:
         failed = isinstance(answer, Faulty | Unknown)
+        if isinstance(answer, Sent):
+            self.status.trouble = None
         return self._health.failed(recipient) if failed else self._health.answered()
 
     def _hold(self, item: Item, answer: Answer, now: datetime) -> None:
         """What the answer makes wait besides its own delivery."""
         match answer:
-            case Throttled(wait=wait, holds=Holds.ACCOUNT):
-                self._pacer.hold(now + (wait or timedelta(seconds=1)))
-            case Throttled(wait=timedelta() as wait, holds=Holds.CONVERSATION):
-                self._conversations.hold(item.conversation.id, now + wait)
+            case Throttled(holds=Holds.ACCOUNT):
+                self._pacer.hold(now + _throttled_for(item, answer))
+            case Throttled(holds=Holds.CONVERSATION):
+                self._conversations.hold(item.conversation.id, now + _throttled_for(item, answer), now)
             case StopAccount(detail=detail):
                 self._disconnect(detail)
             case Faulty() | Unknown() if self._health.outage:
@@ -426,7 +479,7 @@ class Engine:
         end. ``None`` while only an answer can change anything."""
         now = self._clock.now()
         self.status.waiting_until = self._pacer.held_until(now)
-        if self._results or self._stale:
+        if self._results or self._answers or self._stale:
             return now
         first = self._memory.first_at()
         if first is not None and first <= now:
@@ -461,6 +514,25 @@ class Engine:
 
     async def _pause_for_store(self) -> None:
         await self._clock.sleep_until(self._clock.now() + self._options.store_retry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What came of a send: begun `at`, answered `now`."""
+
+    item: Item
+    answer: Answer
+    at: datetime
+    now: datetime
+
+
+def _throttled_for(item: Item, answer: Throttled) -> timedelta:
+    return attempts.throttled_for(item.delivery, answer, item.rules.broadcast.seed)
+
+
+def _is_back(result: Result) -> bool:
+    """Whether a send ended in another try: whatever happened to the delivery meanwhile passed it by."""
+    return result.before is DeliveryState.SENDING and result.delivery.state is DeliveryState.PLANNED
 
 
 class _Book:

@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 
 from broadcast.attempts import Rules
+from broadcast.message import Rendering
 from broadcast.model import Conversation, Delivery, Recipient
 
 
@@ -22,6 +24,7 @@ class Item:
     recipient: Recipient
     conversation: Conversation
     rules: Rules
+    rendering: Rendering
     not_before: datetime
 
     @property
@@ -38,7 +41,8 @@ class Memory:
     """The deliveries this process knows of, each once: queued, waiting for an answer on presence, or in flight."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[_Key, Item]] = []
+        self._heap: list[tuple[_Key, int, Item]] = []
+        self._order = count()
         self._present: dict[str, Item] = {}
         self._broadcasts: Counter[str] = Counter()
         self.waiting: dict[str, list[Item]] = {}
@@ -58,16 +62,20 @@ class Memory:
         if item.delivery.id not in self._present:
             self._present[item.delivery.id] = item
             self._broadcasts[item.delivery.broadcast] += 1
-        heapq.heappush(self._heap, (item.key, item))
+        heapq.heappush(self._heap, (item.key, next(self._order), item))
 
     def pop_due(self, now: datetime) -> Item | None:
         """The first of those queued that may go now; it stays known."""
-        if not self._heap or self._heap[0][0][0] > now:
-            return None
-        return heapq.heappop(self._heap)[1]
+        first = self.first_at()
+        return None if first is None or first > now else heapq.heappop(self._heap)[2]
 
     def forget(self, item: Item) -> None:
-        if self._present.pop(item.delivery.id, None) is not None:
+        self.drop(item.delivery.id)
+
+    def drop(self, delivery: str) -> None:
+        """Forgets it by its id, wherever it waits."""
+        item = self._present.pop(delivery, None)
+        if item is not None:
             self._broadcasts[item.delivery.broadcast] -= 1
 
     def forget_idle(self) -> None:
@@ -78,8 +86,13 @@ class Memory:
             self.forget(item)
 
     def first_at(self) -> datetime | None:
+        while self._heap and not self._holds(self._heap[0][2]):
+            heapq.heappop(self._heap)  # forgotten while it was queued
         return self._heap[0][0][0] if self._heap else None
 
     def due_by(self, instant: datetime) -> Iterable[Item]:
         """Those queued that may go at or before `instant`, in no order."""
-        return (item for key, item in self._heap if key[0] <= instant)
+        return (item for key, _, item in self._heap if key[0] <= instant and self._holds(item))
+
+    def _holds(self, item: Item) -> bool:
+        return self._present.get(item.delivery.id) is item

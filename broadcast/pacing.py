@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,18 +22,19 @@ class Pacer:
         if not rate > 0:
             raise ValueError(f"a rate is more than 0 messages a second, not {rate}")
         self.rate = rate
-        self._interval = timedelta(seconds=1 / rate)
+        self._interval = timedelta(microseconds=math.ceil(1_000_000 / rate))
         self._next = _EPOCH
         self._held_until = _EPOCH
 
-    def slot(self) -> datetime:
-        """The earliest instant of the next send; one that is past means at once."""
-        return max(self._next, self._held_until)
+    def slot(self, ahead: int = 0) -> datetime:
+        """The earliest instant of the next send, or of the one after `ahead` others; past means at once."""
+        return max(self._next, self._held_until) + ahead * self._interval
 
-    def take(self, now: datetime) -> None:
-        """Uses the slot for a send at `now`."""
-        slot = self.slot()
+    def take(self, now: datetime) -> datetime:
+        """Uses the next slot for a send that is ready at `now`; answers the instant at which it may go."""
+        slot = max(self._next, self._held_until)
         self._next = (slot if now - slot <= CATCH_UP else now) + self._interval
+        return max(slot, now)
 
     def hold(self, until: datetime) -> None:
         """Nothing before `until`: the platform said so, or an outage is waited out."""
@@ -64,19 +66,23 @@ class Conversations:
         """Counts a send at `now`."""
         if not self._limits:
             return
-        if len(self._sent) >= self._prune_at:
-            self._prune(now)
+        self._prune_if_many(now)
         self._sent.setdefault(conversation, deque(maxlen=self._keep)).append(now)
 
-    def hold(self, conversation: str, until: datetime) -> None:
-        """Nothing to this conversation before `until`."""
-        self._held[conversation] = until
+    def hold(self, conversation: str, until: datetime, now: datetime) -> None:
+        """Nothing to this conversation before `until`; a shorter wait never ends a longer one."""
+        self._prune_if_many(now)
+        self._held[conversation] = max(until, self._held.get(conversation, until))
+
+    def _prune_if_many(self, now: datetime) -> None:
+        if len(self._sent) + len(self._held) >= self._prune_at:
+            self._prune(now)
 
     def _prune(self, now: datetime) -> None:
         """Forgets what no limit looks at any more; its cost is spread over as many sends as are kept."""
         self._sent = {key: times for key, times in self._sent.items() if now - times[-1] < self._longest}
         self._held = {key: until for key, until in self._held.items() if until > now}
-        self._prune_at = max(1024, 2 * len(self._sent))
+        self._prune_at = max(1024, 2 * (len(self._sent) + len(self._held)))
 
 
 #: This many failures in a row on different recipients are an outage (RULES.md).
