@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -216,6 +217,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve_on(settings: SandboxSettings, host: str, port: int) -> None:
     async with Sandbox(settings).serve(host, port) as sandbox:
+        # Many people live as long as the process does: the garbage collector need not visit them again and again.
+        gc.freeze()
         print(f"Sandbox on {sandbox.url} (settings for Clarion: {sandbox.url}/sandbox/env)", flush=True)  # noqa: T201
         stop = asyncio.Event()
         with contextlib.suppress(NotImplementedError):  # Windows

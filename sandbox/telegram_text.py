@@ -62,32 +62,35 @@ def _parse_html(text: str) -> tuple[str, list[Json]]:
             shown.append(letter)
             length += units(letter)
             continue
-        offset = len(text[: match.start()].encode())
         if match[1]:
-            entities.append(_close(match, opened, length, offset))
+            entities.append(_close(match, opened, length))
         else:
-            opened.append(_open(match, length, offset))
+            opened.append(_open(match, length))
     shown.append(text[position:])
     if opened:
         raise TextError(f'{PARSE}Can\'t find end tag corresponding to start tag "{opened[-1][0]}"')
     return "".join(shown), sorted((one for one in entities if one["length"]), key=lambda one: one["offset"])
 
 
-def _open(match: re.Match[str], length: int, offset: int) -> tuple[str, int, str]:
+def _offset(match: re.Match[str]) -> int:
+    return len(match.string[: match.start()].encode())
+
+
+def _open(match: re.Match[str], length: int) -> tuple[str, int, str]:
     tag = (match[2] or "").lower()
     if tag not in TAGS:
-        raise TextError(f'{PARSE}Unsupported start tag "{tag}" at byte offset {offset}')
+        raise TextError(f'{PARSE}Unsupported start tag "{tag}" at byte offset {_offset(match)}')
     return tag, length, match[3] or ""
 
 
-def _close(match: re.Match[str], opened: list[tuple[str, int, str]], length: int, offset: int) -> Json:
+def _close(match: re.Match[str], opened: list[tuple[str, int, str]], length: int) -> Json:
     tag = (match[2] or "").lower()
     if not opened:
-        raise TextError(f"{PARSE}Unexpected end tag at byte offset {offset}")
+        raise TextError(f"{PARSE}Unexpected end tag at byte offset {_offset(match)}")
     expected, start, attributes = opened.pop()
     if tag != expected:
         wanted = f'expected "</{expected}>", found "</{tag}>"'
-        raise TextError(f"{PARSE}Unmatched end tag at byte offset {offset}, {wanted}")
+        raise TextError(f"{PARSE}Unmatched end tag at byte offset {_offset(match)}, {wanted}")
     entity: Json = {"type": TAGS[tag], "offset": start, "length": length - start}
     if tag == "a":
         href = HREF.search(attributes)
