@@ -30,7 +30,7 @@ from bot.settings import (
     is_loopback_url,
 )
 from broadcast.model import ChannelName
-from broadcast.ports import Account, Channel, Clock, PresenceProvider
+from broadcast.ports import Account, Channel, Clock, Features, PresenceProvider
 from presence.graph import GraphPresence
 from presence.viber import ViberPresence
 
@@ -151,6 +151,12 @@ class Accounts:
         """Those that can send, as the domain knows them."""
         return {key: account for key, one in self.all.items() if (account := one.account) is not None}
 
+    @property
+    def shown(self) -> dict[str, Account]:
+        """All of them; one without its credential can do nothing yet."""
+        missing = {key: _powerless(one) for key, one in self.all.items()}
+        return missing | self.usable
+
     def face(self, key: str) -> Face | None:
         one = self.all.get(key)
         return one.face if one else None
@@ -162,6 +168,11 @@ class Accounts:
             _, late = await asyncio.wait(waits, timeout=within)
             for wait in late:
                 wait.cancel()
+
+
+def _powerless(one: ConfiguredAccount) -> Account:
+    nothing = Features(reports_delivered=False, reports_read=False, rate=0.0, conversation_limits=(), text_limit=0)
+    return Account(one.key, one.settings.channel, nothing, one.rate or 0.0)
 
 
 def opened(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Accounts:

@@ -15,7 +15,7 @@ from bot.tasks import Tasks
 from broadcast.errors import StoreUnavailable
 from broadcast.inbox import Handled, Reception
 from broadcast.model import Sent
-from broadcast.ports import Content, Inbound, Store
+from broadcast.ports import Content, Inbound, Lease, Store
 
 log = structlog.get_logger(__name__)
 
@@ -62,8 +62,8 @@ class Intake:
             if deed.handled.answer is not None or deed.handled.command is not None:
                 self._answers.start(self._answer(deed), f"answer {deed.inbound.account}")
 
-    async def fetch(self, one: ConfiguredAccount) -> None:
-        """Takes what a platform does not send by itself, until cancelled. Does nothing for the others."""
+    async def fetch(self, one: ConfiguredAccount, _lease: Lease) -> None:
+        """Takes what a platform does not send by itself, until cancelled: one process at a time may ask for it."""
         if one.face is None or one.face.poll is None:
             return
         while not one.connected:  # until then a webhook may stand in the way
@@ -78,20 +78,19 @@ class Intake:
 
     async def _take_fetched(self, received: Received) -> None:
         """Each on its own, and again until it is stored: asking for the next confirms these."""
-        for one in (replace(received, inbound=()), *(Received(inbound=(inbound,)) for inbound in received.inbound)):
-            while not await self._taken(one):
-                await asyncio.sleep(STORE_PAUSE)
+        for one in (replace(received, inbound=()), *(Received(inbound=(each,)) for each in received.inbound)):
+            await self._take_for_sure(one)
 
-    async def _taken(self, received: Received) -> bool:
-        """False: the store does not answer, and it is worth another try."""
-        try:
-            self.answer(await self.take(received))
-        except StoreUnavailable as error:
-            log.warning("not stored yet", action="store_unavailable", detail=str(error))
-            return False
-        except Exception:  # one that cannot be taken in must not hold up all that follow
-            log.exception("not taken in", action="inbound_failed")
-        return True
+    async def _take_for_sure(self, received: Received) -> None:
+        while True:
+            try:
+                return self.answer(await self.take(received))
+            except StoreUnavailable as error:
+                log.warning("not stored yet", action="store_unavailable", detail=str(error))
+            except Exception:  # one that cannot be taken in must not hold up all that follow
+                log.exception("not taken in", action="inbound_failed")
+                return None
+            await asyncio.sleep(STORE_PAUSE)
 
     async def _answer(self, deed: Deed) -> None:
         said = deed.handled.answer

@@ -16,6 +16,9 @@ from structlog.typing import EventDict, Processor
 
 from bot.settings import LogFormat
 
+#: A level at which a person at a terminal is left alone.
+QUIET = logging.ERROR
+
 #: Libraries that tell of every request, addresses with tokens among them.
 _QUIET = ("aiohttp.access", "apscheduler", "telegram", "httpx", "httpcore", "botbuilder", "asyncio")
 

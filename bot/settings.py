@@ -368,9 +368,13 @@ def load(
     environ: Mapping[str, str] | None = None,
     options: Mapping[str, object] | None = None,
 ) -> Settings:
-    """The settings. `options` are those of the command line. Raises `SettingsError`."""
+    """The settings. `options` are those of the command line. Raises `SettingsError`.
+
+    With an `environ` of one's own, no file is read but one that is named: what lies in the current directory is
+    somebody else's.
+    """
+    path = config or (_path(os.environ) if environ is None else _named(environ))
     environ = os.environ if environ is None else environ
-    path = config or _path(environ)
     raw = _Raw(_read(path) if path else {}, environ, str(path) if path else CONFIG_FILE)
     raw.merge_environment()
     raw.merge_options(options or {})
@@ -379,10 +383,11 @@ def load(
 
 def _path(environ: Mapping[str, str]) -> Path | None:
     """The file that was named; else the one in the current directory, if there is one."""
-    named = environ.get(CONFIG_VARIABLE)
-    if named:
-        return Path(named)
-    return Path(CONFIG_FILE) if Path(CONFIG_FILE).is_file() else None
+    return _named(environ) or (Path(CONFIG_FILE) if Path(CONFIG_FILE).is_file() else None)
+
+
+def _named(environ: Mapping[str, str]) -> Path | None:
+    return Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None
 
 
 def _read(path: Path) -> dict[str, Any]:
