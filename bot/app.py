@@ -13,6 +13,7 @@ from aiohttp import web
 
 from bot import accounts, greeting
 from bot.accounts import Accounts
+from bot.admin import PREFIX, admin_app
 from bot.admin.auth import Role, new_token, token_hash
 from bot.admin.services import AdminServices, Connection, Pace
 from bot.chance import SystemChance
@@ -162,16 +163,12 @@ class Host:
         app = web.Application(client_max_size=LARGEST_REQUEST)
         for part in (webhooks, redirect, health):
             app.router.add_routes(part.routes())
-        app.add_subapp("/api/v1", admin)
+        app.add_subapp(PREFIX, admin)
         app.on_response_prepare.append(_unsigned)
         return app
 
     def _admin(self, campaigns: Campaigns) -> web.Application:
         given = self.settings.admin_token
-        try:
-            from bot.admin import admin_app
-        except ImportError:
-            return web.Application()
         return admin_app(
             AdminServices(
                 store=self.store,
