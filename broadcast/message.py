@@ -10,13 +10,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from broadcast.errors import Fault
-from broadcast.model import Button, ButtonType, ChannelName, Message, Recipient
+from broadcast.model import Button, ButtonType, ChannelName, Media, Message, Recipient
 from broadcast.ports import Content, ReadyButton
 from broadcast.tracking import Links, Press, payload
 
@@ -26,9 +27,15 @@ SHORTHANDS = {"FIRSTNAME": "first_name", "LASTNAME": "last_name"}
 MAX_BUTTONS = 10
 MAX_LABEL = 80
 MAX_URL = 2000  # PLATFORMS D3, the narrowest of the three
+#: What Jinja may find in one placeholder. It reads by recursion, which ends the program where it goes too deep.
+MAX_TOKENS = 30
 
-_BRACKETS = re.compile(r"\[\[([A-Z][A-Z_]+)\]\]|\[([A-Z][A-Z_]+)\]|\{\{.*?\}\}", re.DOTALL)
+_SHORTHAND = re.compile(r"\[\[([A-Z][A-Z_]+)\]\]|\[([A-Z][A-Z_]+)\]")
 _BUTTON_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+#: No platform takes these: controls but tab and line ends, and halves of characters.
+_UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+#: A host with its port; nothing a browser and `urlsplit` could read in different ways.
+_AUTHORITY = re.compile(r"([^\s\\{}<>\"'`|^%@\[\]]+|\[[0-9A-Fa-f:.]+\](:\d+)?)")
 
 
 def _default(value: object, fallback: object = "") -> object:
@@ -49,7 +56,14 @@ FILTERS: Mapping[str, Filter] = {
 #: How many arguments each filter takes at most.
 ARGUMENTS: Mapping[str, int] = {name: int(name == "default") for name in FILTERS}
 
-# Jinja reads the templates; what it read is run here, because all that may be said is a field and its filters.
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+# Jinja reads the texts; what it read is run here, because all that may be said is a field and its filters.
 # Only {{ … }} is alive: a text may contain {% and {# as they stand.
 _JINJA = Environment(
     block_start_string="\x00{%",
@@ -60,9 +74,90 @@ _JINJA = Environment(
     autoescape=False,  # noqa: S701 - plain text: each channel escapes for its own platform
 )
 
+Values = Mapping[str, object]
 
-def _shown(value: object) -> str:
-    return "" if value is None else str(value)
+
+class _Unreadable(Exception):  # noqa: N818 - says what happened
+    """What is wrong with a placeholder, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Placeholder:
+    """A field of the person (or, without one, a word as it stands) and the filters it goes through."""
+
+    field: str | None
+    word: str = ""
+    filters: tuple[tuple[str, tuple[object, ...]], ...] = ()
+
+    def value(self, person: Values) -> object:
+        found: object = self.word if self.field is None else person.get(self.field)
+        for name, arguments in self.filters:
+            found = FILTERS[name](found, *arguments)
+        return found
+
+
+def _nodes(text: str) -> list[nodes.Expr]:
+    """The text as Jinja reads it. Raises `_Unreadable`."""
+    try:
+        _refuse_deep(text)
+        return [node for output in _JINJA.parse(text).find_all(nodes.Output) for node in output.nodes]
+    except TemplateSyntaxError as error:
+        raise _Unreadable(f"has a placeholder that cannot be read: {error.message}{_LITERALLY}") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise _Unreadable(f"has a placeholder that cannot be read{_LITERALLY}") from error
+
+
+_LITERALLY = '; write {{ "{{" }} to show two braces as they stand'
+
+
+def _refuse_deep(text: str) -> None:
+    count = 0
+    for _, kind, _ in _JINJA.lex(text):
+        count = 0 if kind == "variable_begin" else count + (kind != "whitespace")
+        if count > MAX_TOKENS:
+            raise _Unreadable("has a placeholder that is too long; it is recipient.NAME with a few filters")
+
+
+def _plain(text: str) -> Iterator[str | _Placeholder]:
+    """What stands outside of {{ }}: words, and shorthands. `[[HR]]`, and a shorthand nobody knows, are words."""
+    end = 0
+    for match in _SHORTHAND.finditer(text):
+        yield text[end : match.start()]
+        field = SHORTHANDS.get(match[2])
+        yield _Placeholder(field) if field else f"[{match[1] or match[2]}]"
+        end = match.end()
+    yield text[end:]
+
+
+def _placeholder(node: nodes.Expr) -> _Placeholder:
+    """What stands inside of {{ }}. Raises `_Unreadable`."""
+    filters: list[tuple[str, tuple[object, ...]]] = []
+    while isinstance(node, nodes.Filter) and node.node is not None:
+        filters.insert(0, _filter(node))
+        node = node.node
+    match node:
+        case nodes.Const(value=str(word)) if not _UNFIT.search(word):
+            return _Placeholder(None, word, tuple(filters))
+        case (
+            nodes.Getattr(node=nodes.Name(name="recipient"), attr=field)
+            | nodes.Getitem(node=nodes.Name(name="recipient"), arg=nodes.Const(value=str(field)))
+        ):
+            return _Placeholder(field, filters=tuple(filters))
+        case nodes.Name(name=name) if name != "recipient":
+            mend = "a placeholder begins with recipient: {{ recipient.name }}"
+            raise _Unreadable(f"{{{{ {name} }}}} is unknown; {mend}")
+    raise _Unreadable("a placeholder is recipient.NAME with filters, nothing else")
+
+
+def _filter(node: nodes.Filter) -> tuple[str, tuple[object, ...]]:
+    arguments = tuple(arg.value for arg in node.args if isinstance(arg, nodes.Const))
+    simple = len(arguments) == len(node.args) and not (node.kwargs or node.dyn_args or node.dyn_kwargs)
+    if not simple or any(_UNFIT.search(_shown(each)) for each in arguments):
+        raise _Unreadable('a filter takes words and nothing else, such as default("there")')
+    if len(arguments) > ARGUMENTS.get(node.name, -1):
+        dots = ", ".join("…" for _ in arguments)
+        raise _Unreadable(f"the filter {node.name}({dots}) is unknown; there are {', '.join(FILTERS)}")
+    return node.name, arguments
 
 
 # --- checking -----------------------------------------------------------------------------------------
@@ -74,65 +169,54 @@ def faults(message: Message, *, attributes: Collection[str], limits: Mapping[Cha
     `attributes` are the free attributes that recipients have; `limits` the text limit (UTF-16 units) of each
     channel the campaign uses.
     """
-    if not (message.text.strip() or message.media):
-        yield Fault("message.text", "is empty; write what people should read")
-    yield from _text_faults("message.text", message.text, attributes)
-    yield from _button_faults("message.buttons", message.buttons, attributes)
-    yield from _media_faults("message.media", message)
+    yield from _content_faults("message", message, message, attributes)
     for channel, variant in message.variants.items():
-        where = f"message.variants.{channel}"
-        yield from _text_faults(f"{where}.text", variant.text or "", attributes)
-        yield from _button_faults(f"{where}.buttons", variant.buttons or (), attributes)
+        own = Message(variant.text or "", variant.media or (), variant.buttons or ())
+        yield from _content_faults(f"message.variants.{channel}", own, message.on(channel), attributes)
     for channel, limit in limits.items():
         yield from _length_faults(channel, message, limit)
 
 
+def _content_faults(where: str, own: Message, whole: Message, attributes: Collection[str]) -> Iterator[Fault]:
+    """`own` is what is said there, `whole` what people get of it."""
+    if not (whole.text.strip() or whole.media):
+        yield Fault(f"{where}.text", "is empty; write what people should read")
+    yield from _text_faults(f"{where}.text", own.text, attributes)
+    yield from _button_faults(f"{where}.buttons", own.buttons, attributes)
+    yield from _media_faults(f"{where}.media", own.media)
+
+
 def _text_faults(field: str, text: str, attributes: Collection[str]) -> Iterator[Fault]:
-    if any(ord(char) < 32 and char not in "\n\t\r" for char in text):
+    if _UNFIT.search(text):
         yield Fault(field, "contains control characters; remove them")
         return
-    for match in _BRACKETS.finditer(text):
-        if (word := match[2]) and word not in SHORTHANDS:
-            yield Fault(
-                field,
-                f"[{word}] is no placeholder{_hint(word, SHORTHANDS)}; "
-                f"write [[{word}]] to show the word in brackets as it stands",
-            )
+    known = {*FIELDS, *attributes}
     try:
-        tree = _JINJA.parse(_expressions(text))
-    except TemplateSyntaxError as error:
-        yield Fault(field, f"has a placeholder that cannot be read: {error.message}")
+        found = _nodes(text)
+    except _Unreadable as problem:
+        yield Fault(field, str(problem))
         return
-    yield from (Fault(field, problem) for problem in _expression_faults(tree, attributes))
+    yield from (Fault(field, problem) for node in found for problem in _problems(node, known))
 
 
-def _expression_faults(tree: nodes.Template, attributes: Collection[str]) -> Iterator[str]:
-    known = set(FIELDS) | set(attributes)
-    for output in tree.body:
-        for node in output.iter_child_nodes():
-            if problem := _problem(node, known):
-                yield problem
+def _problems(node: nodes.Expr, known: Collection[str]) -> Iterator[str]:
+    if isinstance(node, nodes.TemplateData):
+        yield from _shorthand_problems(node.data)
+        return
+    try:
+        field = _placeholder(node).field
+    except _Unreadable as problem:
+        yield str(problem)
+        return
+    if field is not None and field not in known:
+        yield f"recipient.{field} is unknown{_hint(field, known)}"
 
 
-def _problem(node: nodes.Node | None, known: Collection[str]) -> str | None:
-    match node:
-        case nodes.TemplateData() | nodes.Const():
-            return None
-        case nodes.Getattr(node=nodes.Name(name="recipient"), attr=attr):
-            return None if attr in known else f"recipient.{attr} is unknown{_hint(attr, known)}"
-        case nodes.Name(name=name) if name != "recipient":
-            return f"{{{{ {name} }}}} is unknown; a placeholder begins with recipient: {{{{ recipient.name }}}}"
-        case nodes.Filter(node=inner, name=name, args=args, kwargs=[]) if _constant(args):
-            if len(args) > ARGUMENTS.get(name, -1):
-                return (
-                    f"the filter {name}({', '.join('…' for _ in args)}) is unknown; there are {', '.join(FILTERS)}"
-                )
-            return _problem(inner, known)
-    return "a placeholder is recipient.NAME with filters, nothing else"
-
-
-def _constant(args: list[nodes.Expr]) -> bool:
-    return all(isinstance(arg, nodes.Const) for arg in args)
+def _shorthand_problems(text: str) -> Iterator[str]:
+    for match in _SHORTHAND.finditer(text):
+        if (word := match[2]) and word not in SHORTHANDS:
+            mend = f"write [[{word}]] to show the word in brackets as it stands"
+            yield f"[{word}] is no placeholder{_hint(word, SHORTHANDS)}; {mend}"
 
 
 def _hint(word: str, known: Collection[str]) -> str:
@@ -172,27 +256,43 @@ def _target_faults(where: str, button: Button, attributes: Collection[str]) -> I
 
 def url_faults(field: str, url: str | None) -> Iterator[Fault]:
     """An address must be absolute http(s), its host without placeholders, without user info."""
-    try:
-        parts = urlsplit(url or "")
-    except ValueError:
-        yield Fault(field, f"{url} is no address; write https://…")
-        return
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "{" in parts.netloc or "@" in parts.netloc:
+    if not _is_web_address(url or ""):
         yield Fault(field, f"{url or 'nothing'} is no web address; write one that begins with https://")
     elif len(url or "") > MAX_URL:
         yield Fault(field, f"is longer than {MAX_URL} characters")
 
 
-def _media_faults(field: str, message: Message) -> Iterator[Fault]:
-    if len(message.media) > 1:
+def _is_web_address(url: str) -> bool:
+    """`urlsplit` overlooks white space and line ends, which are no part of an address."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read only to have it checked
+    except ValueError:
+        return False
+    written = re.sub(r"\{\{.*?\}\}", "", url)
+    return (
+        parts.scheme in {"http", "https"}
+        and bool(parts.hostname)
+        and _AUTHORITY.fullmatch(parts.netloc) is not None
+        and not re.search(r"\s", written)
+        and not _UNFIT.search(url)
+    )
+
+
+def _media_faults(field: str, media: tuple[Media, ...]) -> Iterator[Fault]:
+    if len(media) > 1:
         yield Fault(field, "one picture a message for now; remove the others")
-    for index, item in enumerate(message.media):
+    for index, item in enumerate(media):
         yield from url_faults(f"{field}[{index}].url", item.url)
+        if "{{" in item.url or any(f"[{word}]" in item.url for word in SHORTHANDS):
+            yield Fault(f"{field}[{index}].url", "is the same for everybody; remove the placeholder")
+        if _UNFIT.search(item.alt):
+            yield Fault(f"{field}[{index}].alt", "contains control characters; remove them")
 
 
 def _length_faults(channel: ChannelName, message: Message, limit: int) -> Iterator[Fault]:
     text = message.on(channel).text
-    length = len(text.encode("utf-16-le")) // 2
+    length = len(text.encode("utf-16-le", "surrogatepass")) // 2
     if length > limit:
         own = channel in message.variants and message.variants[channel].text is not None
         field = f"message.variants.{channel}.text" if own else "message.text"
@@ -202,24 +302,10 @@ def _length_faults(channel: ChannelName, message: Message, limit: int) -> Iterat
 # --- rendering ----------------------------------------------------------------------------------------
 
 
-def _expressions(text: str) -> str:
-    """The text with its shorthands written as expressions; what stands inside {{ }} is left alone."""
-
-    def expression(match: re.Match[str]) -> str:
-        if match[1]:
-            return f"[{match[1]}]"
-        field = SHORTHANDS.get(match[2])
-        return f"{{{{ recipient.{field} }}}}" if field else match[0]
-
-    return _BRACKETS.sub(expression, text)
-
-
-Values = Mapping[str, object]
-
-
 def values(recipient: Recipient) -> Values:
-    """What placeholders can say of a person. A field beats a free attribute of the same name."""
-    return {
+    """What placeholders can say of a person. A field beats a free attribute of the same name. What no platform
+    takes is left out: people choose their names themselves."""
+    said: dict[str, str | None] = {
         **recipient.attributes,
         "first_name": recipient.first_name,
         "last_name": recipient.last_name,
@@ -230,59 +316,36 @@ def values(recipient: Recipient) -> Values:
         "country": recipient.country,
         "external_id": recipient.external_id,
     }
+    return {name: value and _UNFIT.sub("", value) for name, value in said.items()}
 
 
 Filler = Callable[[Values], str]
 
 
-def _filler(text: str) -> Filler:
+def _filler(text: str, shown: Callable[[object], str] = _shown) -> Filler:
     """Compiles a text once; filling it is then a function of the person alone. An attribute that this person
-    lacks is empty: that somebody has it was checked at validation."""
-    parts = [_part(node) for output in _JINJA.parse(_expressions(text)).body for node in _pieces(output)]
+    lacks is empty: that somebody has it was checked at validation. What a person says is never read again."""
+    parts = [part for node in _nodes(text) for part in _parts(node)]
     if all(isinstance(part, str) for part in parts):
-        return lambda _: text if not parts else "".join(map(str, parts))
-    return lambda person: "".join([part if isinstance(part, str) else _shown(part(person)) for part in parts])
+        words = "".join(map(str, parts))
+        return lambda _: words
+    return lambda person: "".join([part if isinstance(part, str) else shown(part.value(person)) for part in parts])
 
 
-def _pieces(output: nodes.Node) -> Iterator[nodes.Expr]:
-    if not isinstance(output, nodes.Output):
-        raise TypeError(f"{output} passed validation")  # only {{ }} is alive
-    yield from output.nodes
+def _parts(node: nodes.Expr) -> Iterator[str | _Placeholder]:
+    if isinstance(node, nodes.TemplateData):
+        yield from _plain(node.data)
+    else:
+        yield _placeholder(node)
 
 
-def _part(node: nodes.Expr) -> str | Callable[[Values], object]:
-    match node:
-        case nodes.TemplateData(data=data):
-            return data
-        case nodes.Const(value=value):
-            return _shown(value)
-        case nodes.Getattr(attr=attr):
-            return lambda person: person.get(attr)
-        case nodes.Filter(node=nodes.Expr() as inner, name=name, args=args):
-            return _filtered(_part(inner), FILTERS[name], [arg.as_const() for arg in args])
-    raise TypeError(f"{node} passed validation")
-
-
-def _filtered(
-    inner: str | Callable[[Values], object], apply: Filter, args: list[object]
-) -> Callable[[Values], object]:
-    if isinstance(inner, str):
-        return lambda _: apply(inner, *args)
-    return lambda person: apply(inner(person), *args)
-
-
-def _url_filler(url: str) -> Filler:
-    fill = _filler(url)
-
-    def filled(person: Values) -> str:
-        return fill({key: quote(str(value), safe="") for key, value in person.items() if value is not None})
-
-    return filled
+def _quoted(value: object) -> str:
+    return quote(_shown(value), safe="")
 
 
 def target(button: Button, recipient: Recipient) -> str:
     """Where a link leads for this person: the stored address with its placeholders filled, percent-encoded."""
-    return _url_filler(button.url or "")(values(recipient))
+    return _filler(button.url or "", _quoted)(values(recipient))
 
 
 class Rendering:

@@ -534,14 +534,15 @@ Answer = Sent | Throttled | Faulty | Never | BadContent | StopAccount | Unknown
 
 _D, _B = DeliveryState, BroadcastStatus
 
-#: Allowed moves of a delivery. `sending` to `planned` is a retry or a recovery after a crash.
+#: Allowed moves of a delivery. `sending` to `planned` is a retry or a recovery after a crash; `sent` to `failed` is
+#: a platform that changes its mind, `failed` to `sent` a proof that it was wrong to (`tracking.applied`).
 DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = MappingProxyType(
     {
         _D.PLANNED: frozenset({_D.PLANNED, _D.SENDING, _D.UNSCHEDULED, _D.FAILED, _D.SKIPPED, _D.CANCELLED}),
         _D.SENDING: frozenset({_D.SENT, _D.FAILED, _D.PLANNED, _D.UNCERTAIN, _D.CANCELLED, _D.SKIPPED}),
         _D.UNCERTAIN: frozenset({_D.SENT, _D.FAILED}),
         _D.SENT: frozenset({_D.FAILED}),
-        _D.FAILED: frozenset(),
+        _D.FAILED: frozenset({_D.SENT}),
         _D.UNSCHEDULED: frozenset(),
         _D.SKIPPED: frozenset(),
         _D.CANCELLED: frozenset(),

@@ -6,7 +6,7 @@ hold, so that the counters always equal what counting the ledger would give. Key
     state/<channel>/<state>                       deliveries standing there now
     reason/<state>/<reason>                       deliveries ended so
     round/<round>/<rung>/attempts|sent|absent     distinct tries, and what became of them
-    hour/<UTC hour>/sent|clicked                  by hour
+    hour/<UTC hour>/sent|clicked                  deliveries that stand as sent by the hour of it; clicks by hour
     event/<type>/<channel>/people|total           distinct people, and every event
     button/<button>/people|total                  the same by button
     doubled                                       deliveries possibly doubled by a crash
@@ -17,9 +17,9 @@ The channel is ``-`` where no conversation was found.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
-from broadcast.model import Attempt, Delivery, DeliveryState, Event, EventType, Outcome
+from broadcast.model import Attempt, Delivery, DeliveryState, Event, EventType, Outcome, Reason
 
 Delta = tuple[str, int]
 
@@ -31,6 +31,8 @@ def of_plan(delivery: Delivery) -> Iterable[Delta]:
     yield _state(delivery, delivery.state), 1
     if delivery.reason is not None:
         yield f"reason/{delivery.state}/{delivery.reason}", 1
+    if delivery.state is DeliveryState.SENT:
+        yield from _sent_hour(delivery, 1)
 
 
 def of_move(before: DeliveryState, after: Delivery) -> Iterable[Delta]:
@@ -38,9 +40,11 @@ def of_move(before: DeliveryState, after: Delivery) -> Iterable[Delta]:
     if before is after.state:
         return
     yield _state(after, before), -1
+    if before is DeliveryState.SENT:
+        yield from _sent_hour(after, -1)
+    if before is DeliveryState.FAILED:  # the one failure that can be taken back (`tracking.applied`)
+        yield f"reason/{before}/{Reason.REFUSED}", -1
     yield from of_plan(after)
-    if after.state is DeliveryState.SENT and after.sent_at is not None:
-        yield f"hour/{_hour(after.sent_at)}/sent", 1
 
 
 def of_attempt(attempt: Attempt, *, new_rung: bool) -> Iterable[Delta]:
@@ -60,6 +64,7 @@ def of_event(delivery: Delivery, event: Event, *, first: bool, first_on_button: 
         yield f"{path}/people", 1
     if event.type is EventType.CLICKED:
         yield f"hour/{_hour(event.at)}/clicked", 1
+    if event.type is EventType.CLICKED and event.button is not None:
         yield f"button/{event.button}/total", 1
         if first_on_button:
             yield f"button/{event.button}/people", 1
@@ -74,5 +79,10 @@ def _state(delivery: Delivery, state: DeliveryState) -> str:
     return f"state/{delivery.channel or NO_CHANNEL}/{state}"
 
 
+def _sent_hour(delivery: Delivery, number: int) -> Iterable[Delta]:
+    if delivery.sent_at is not None:
+        yield f"hour/{_hour(delivery.sent_at)}/sent", number
+
+
 def _hour(instant: datetime) -> str:
-    return instant.strftime("%Y-%m-%dT%H:00:00Z")
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:00:00Z")

@@ -5,12 +5,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from broadcast.model import Delivery, DeliveryState, Event, EventType, Reason, Receipt, move_delivery
 
-_PAYLOAD = "cl"
+#: What only somebody who got the message can do, or a platform that brought it.
+PROOFS = frozenset(
+    {
+        EventType.DELIVERED,
+        EventType.READ,
+        EventType.CLICKED,
+        EventType.REPLIED,
+        EventType.ORDERED,
+        EventType.SOLD,
+    }
+)
 _MAC_BYTES = 12
+_WORD = "[A-Za-z0-9_-]+"
+_PAYLOAD = re.compile(rf"cl:({_WORD}):({_WORD})")
+_TOKEN = re.compile(rf"({_WORD})\.({_WORD})\.({_WORD})")
+_MESSAGE_NUMBER = re.compile("[0-9]{1,20}")
 
 
 def covers(receipt: Receipt, delivery: Delivery) -> bool:
@@ -19,7 +35,7 @@ def covers(receipt: Receipt, delivery: Delivery) -> bool:
     mine = delivery.platform_message_id
     if mine is None:
         return False
-    if not receipt.up_to or not (mine.isdigit() and receipt.message_id.isdigit()):
+    if not (receipt.up_to and _MESSAGE_NUMBER.fullmatch(mine) and _MESSAGE_NUMBER.fullmatch(receipt.message_id)):
         return mine == receipt.message_id
     return int(mine) <= int(receipt.message_id)
 
@@ -36,14 +52,25 @@ def event_of(receipt: Receipt, delivery: Delivery) -> Event:
 
 
 def applied(delivery: Delivery, event: Event) -> Delivery:
-    """What an event means for its delivery. The first of each kind counts; a late one never lowers a state;
-    anything that only somebody who got the message can do settles an `uncertain` one."""
+    """What an event means for its delivery, whatever the order they come in. The earliest of each kind counts; a
+    late one never lowers a state; a proof that it arrived settles an `uncertain` one, and outweighs a platform's
+    word that it `failed` after all (one device of a person may refuse what another shows)."""
     if event.type is EventType.FAILED:
         return _failed_late(delivery, event)
     noted = _noted(delivery, event)
-    if delivery.state is DeliveryState.UNCERTAIN and noted is not delivery:
-        return move_delivery(noted, DeliveryState.SENT, sent_at=delivery.attempted_at or event.at, reason=None)
-    return noted
+    return _settled(noted, event) if event.type in PROOFS and _is_doubted(delivery) else noted
+
+
+def _is_doubted(delivery: Delivery) -> bool:
+    """Nobody knew, or the platform accepted it (`sent_at` tells) and changed its mind."""
+    changed = delivery.state is DeliveryState.FAILED and delivery.sent_at is not None
+    return changed or delivery.state is DeliveryState.UNCERTAIN
+
+
+def _settled(delivery: Delivery, event: Event) -> Delivery:
+    at = _sent_at(delivery, event)
+    ended_at = at if delivery.state is DeliveryState.FAILED else delivery.ended_at
+    return move_delivery(delivery, DeliveryState.SENT, sent_at=at, ended_at=ended_at, reason=None)
 
 
 def _failed_late(delivery: Delivery, event: Event) -> Delivery:
@@ -51,18 +78,27 @@ def _failed_late(delivery: Delivery, event: Event) -> Delivery:
         return delivery
     if delivery.delivered_at or delivery.read_at or delivery.clicked_at:
         return delivery
-    return move_delivery(delivery, DeliveryState.FAILED, reason=Reason.REFUSED, ended_at=event.at)
+    at = _sent_at(delivery, event)
+    return move_delivery(delivery, DeliveryState.FAILED, reason=Reason.REFUSED, sent_at=at, ended_at=event.at)
+
+
+def _sent_at(delivery: Delivery, event: Event) -> datetime:
+    return delivery.sent_at or delivery.attempted_at or event.at
 
 
 def _noted(delivery: Delivery, event: Event) -> Delivery:
     match event.type:
-        case EventType.DELIVERED if delivery.delivered_at is None:
+        case EventType.DELIVERED if _is_earlier(event, delivery.delivered_at):
             return replace(delivery, delivered_at=event.at)
-        case EventType.READ if delivery.read_at is None:
+        case EventType.READ if _is_earlier(event, delivery.read_at):
             return replace(delivery, read_at=event.at)
-        case EventType.CLICKED if delivery.clicked_at is None:
+        case EventType.CLICKED if _is_earlier(event, delivery.clicked_at):
             return replace(delivery, clicked_at=event.at)
     return delivery
+
+
+def _is_earlier(event: Event, known: datetime | None) -> bool:
+    return known is None or event.at < known
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +111,14 @@ class Press:
 
 def payload(press: Press) -> str:
     """What a `reply` button carries: at most 64 bytes (PLATFORMS C3). It can be forged by old clients: whoever
-    reads it checks that the delivery went to the person who pressed."""
-    return f"{_PAYLOAD}:{press.delivery}:{press.button}"
+    reads it checks that the delivery went to the person who pressed, and that it has such a button."""
+    return f"cl:{press.delivery}:{press.button}"
 
 
 def read_payload(text: str) -> Press | None:
     """The press behind a payload; ``None`` for anything else that a person may send."""
-    prefix, _, rest = text.partition(":")
-    delivery, _, button = rest.partition(":")
-    return Press(delivery, button) if prefix == _PAYLOAD and delivery and button else None
+    match = _PAYLOAD.fullmatch(text)
+    return Press(match[1], match[2]) if match else None
 
 
 class Links:
@@ -99,12 +134,11 @@ class Links:
 
     def read(self, token: str) -> Press | None:
         """The press behind a token that this installation signed, else ``None``. Compares in constant time."""
-        head, _, mac = token.rpartition(".")
-        delivery, _, button = head.partition(".")
-        if not (delivery and button):
+        match = _TOKEN.fullmatch(token)
+        if match is None:
             return None
-        press = Press(delivery, button)
-        return press if hmac.compare_digest(mac.encode(), self._mac(press).encode()) else None
+        press = Press(match[1], match[2])
+        return press if hmac.compare_digest(match[3], self._mac(press)) else None
 
     def _mac(self, press: Press) -> str:
         text = f"{press.delivery}.{press.button}".encode()
