@@ -44,6 +44,7 @@ from storage.ordered import Ordered
 
 T = TypeVar("T")
 _DueKey = tuple[datetime, int, str]  # due_at, position, id
+_LeftKey = tuple[str, datetime, int, str]  # account, due_at, position, id
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -65,7 +66,7 @@ class _Deliveries:
         self.of_recipient: dict[str, set[str]] = defaultdict(set)
         self.on_conversation: dict[str, set[str]] = defaultdict(set)
         self.due: dict[str, dict[str, Ordered[_DueKey]]] = defaultdict(dict)  # account, broadcast
-        self.planned: dict[str, Ordered[tuple[int, str]]] = defaultdict(Ordered)  # broadcast
+        self.planned: dict[str, Ordered[_LeftKey]] = defaultdict(Ordered)  # broadcast
         self.sending: dict[str, set[str]] = defaultdict(set)  # account
 
     def put(self, delivery: Delivery) -> None:
@@ -84,7 +85,7 @@ class _Deliveries:
             self.sending[delivery.account].add(delivery.id)
         if delivery.state is not DeliveryState.PLANNED:
             return
-        self.planned[delivery.broadcast].add((delivery.position, delivery.id))
+        self.planned[delivery.broadcast].add(_left_order(delivery))
         if delivery.account is not None:
             orders = self.due[delivery.account]
             orders.setdefault(delivery.broadcast, Ordered()).add(_due_order(delivery))
@@ -94,7 +95,7 @@ class _Deliveries:
             self.sending[delivery.account].discard(delivery.id)
         if delivery.state is not DeliveryState.PLANNED:
             return
-        self.planned[delivery.broadcast].remove((delivery.position, delivery.id))
+        self.planned[delivery.broadcast].remove(_left_order(delivery))
         if delivery.account is not None:
             orders = self.due[delivery.account]
             orders[delivery.broadcast].remove(_due_order(delivery))
@@ -431,7 +432,7 @@ class MemoryStore(Store):
 
     async def cancel_planned(self, broadcast: str, at: datetime, limit: int) -> int:
         keys = list(islice(self._deliveries.planned[broadcast].after(None), limit))
-        for _, id in keys:
+        for *_, id in keys:
             delivery = self._deliveries.by_id[id]
             self._change(delivery, changes.cancelled(delivery, at))
         if keys:
@@ -619,6 +620,12 @@ def _passes(filter: DeliveryFilter, delivery: Delivery, recipient: Recipient) ->
 def _due_order(delivery: Delivery) -> _DueKey:
     """One that is planned for no moment comes last; it is never due."""
     return delivery.due_at or _NEVER, delivery.position, delivery.id
+
+
+def _left_order(delivery: Delivery) -> _LeftKey:
+    """The order in which what is left of a stopped broadcast is cancelled."""
+    due_at = delivery.due_at or datetime.min.replace(tzinfo=UTC)
+    return delivery.account or "", due_at, delivery.position, delivery.id
 
 
 def _plan_order(delivery: Delivery) -> tuple[int, str]:

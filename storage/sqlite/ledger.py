@@ -102,13 +102,7 @@ class Ledger(Base):
 
     async def cancel_planned(self, broadcast: str, at: datetime, limit: int) -> int:
         def run(unit: Unit) -> int:
-            found = unit.db.execute(
-                f"""
-                SELECT {rows.DELIVERY} FROM {rows.LEDGER}
-                WHERE d.broadcast = ? AND d.state = 'planned' AND s.key IS NULL ORDER BY d.position, d.id LIMIT ?
-                """,  # noqa: S608 - our columns
-                (broadcast, limit),
-            ).fetchall()
+            found = unit.db.execute(LEFT, {"broadcast": broadcast, "limit": limit}).fetchall()
             if found:
                 unit.raise_control()
             return len(end(unit, map(rows.delivery, found), lambda one: changes.cancelled(one, at)))
@@ -127,7 +121,7 @@ class Ledger(Base):
         return await self._list(run)
 
     async def all_deliveries(self, filter: DeliveryFilter) -> AsyncIterator[tuple[Delivery, Recipient]]:
-        behind: tuple[int | None, str | None] = (None, None)
+        behind = _START
         while True:
             found = await self._list(partial(_rows, filter=filter, behind=behind, limit=_PAGE))
             for row in found:
@@ -221,18 +215,26 @@ def _count_plan(unit: Unit, new: Iterable[Delivery], lines: Mapping[str, Sequenc
 _DUE_AT, _POSITION, _ID = 11, 3, 0
 
 #: One running broadcast from a place on; SQLite stops reading where we stop asking. The joins are in this order.
-_DUE = f"""
+DUE = f"""
     SELECT {rows.DELIVERY}, {rows.RECIPIENT}, {rows.CONVERSATION}
     FROM deliveries d INDEXED BY deliveries_due
     CROSS JOIN recipients r ON r.id = d.recipient
     CROSS JOIN conversations c ON c.id = d.conversation
     LEFT JOIN sending s ON s.key = d.key
     WHERE d.state = 'planned' AND s.key IS NULL AND d.account = :account AND d.broadcast = :broadcast
-    AND d.due_at BETWEEN :first AND :last
-    AND (d.due_at > :first OR (d.position, d.id) > (:position, :id))
+    AND (d.due_at, d.position, d.id) > (:first, :position, :id) AND d.due_at <= :last
     ORDER BY d.due_at, d.position, d.id LIMIT :limit
 """  # noqa: S608 - our columns
 _EVER = 2**62
+_START = (-_EVER, "")  # behind this place comes the whole plan
+
+#: What is left of a broadcast and not in flight.
+LEFT = f"""
+    SELECT {rows.DELIVERY}
+    FROM deliveries d INDEXED BY deliveries_due LEFT JOIN sending s ON s.key = d.key
+    WHERE d.broadcast = :broadcast AND d.state = 'planned' AND s.key IS NULL
+    ORDER BY d.account, d.due_at, d.position, d.id LIMIT :limit
+"""  # noqa: S608 - our columns
 
 
 def _due(
@@ -249,7 +251,7 @@ def _due(
         "limit": limit,
     }
     running = db.execute("SELECT id FROM broadcasts WHERE status = ?", (str(BroadcastStatus.RUNNING),)).fetchall()
-    orders = [db.execute(_DUE, {**wanted, "broadcast": broadcast}) for (broadcast,) in running]
+    orders = [db.execute(DUE, {**wanted, "broadcast": broadcast}) for (broadcast,) in running]
     return list(islice(heapq.merge(*orders, key=_in_order), limit))
 
 
@@ -258,7 +260,7 @@ def _in_order(row: rows.Row) -> tuple[int, int, str]:
 
 
 #: What may be sent of the ids asked. The planner is told the order: a few hundred ids, each looked up.
-_GRANTABLE = """
+GRANTABLE = """
     SELECT d.id, d.key, d.broadcast, d.channel
     FROM json_each(:ids) wanted
     CROSS JOIN deliveries d ON d.id = wanted.value
@@ -278,7 +280,7 @@ _GRANTABLE = """
 
 def _intend(unit: Unit, lease: Lease, deliveries: Sequence[Delivery]) -> list[str]:
     found = unit.db.execute(
-        _GRANTABLE,
+        GRANTABLE,
         {"ids": orjson.dumps([delivery.id for delivery in deliveries]).decode(), "account": lease.account},
     ).fetchall()
     grantable = {row[0]: row for row in found}
@@ -442,13 +444,13 @@ class _Recording:
 
 # --- listing ------------------------------------------------------------------------------------------
 
-_ROWS = f"""
+ROWS = f"""
     SELECT {rows.DELIVERY}, {rows.RECIPIENT}
     FROM deliveries d INDEXED BY deliveries_in_order
     LEFT JOIN sending s ON s.key = d.key
     LEFT JOIN recipients r ON r.id = d.recipient
     WHERE d.broadcast = :broadcast
-    AND (:position IS NULL OR (d.position, d.id) > (:position, :id))
+    AND (d.position, d.id) > (:position, :id)
     AND (:states IS NULL OR {rows.STATE} IN (SELECT value FROM json_each(:states)))
     AND (:reasons IS NULL OR d.reason IN (SELECT value FROM json_each(:reasons)))
     AND (:channels IS NULL OR d.channel IN (SELECT value FROM json_each(:channels)))
@@ -460,7 +462,7 @@ _ROWS = f"""
 def _wanted(
     filter: DeliveryFilter,
     *,
-    behind: tuple[int | None, str | None] = (None, None),
+    behind: tuple[int, str] = _START,
     limit: int = -1,
     offset: int = 0,
 ) -> dict[str, Any]:
@@ -478,13 +480,13 @@ def _wanted(
 
 
 def _rows(db: sqlite3.Connection, **wanted: Any) -> list[rows.Row]:
-    return db.execute(_ROWS, _wanted(**wanted)).fetchall()
+    return db.execute(ROWS, _wanted(**wanted)).fetchall()
 
 
 def _total(db: sqlite3.Connection, filter: DeliveryFilter) -> int:
     """From the counters where they tell it, so that the first page of a million is not a count of them."""
     if filter.reasons or filter.q:
-        (total,) = db.execute(f"SELECT count(*) FROM ({_ROWS})", _wanted(filter)).fetchone()  # noqa: S608 - constant
+        (total,) = db.execute(f"SELECT count(*) FROM ({ROWS})", _wanted(filter)).fetchone()  # noqa: S608 - constant
         return int(total)
     total = 0
     for path, count in counters(db, filter.broadcast).items():

@@ -110,9 +110,10 @@ _LEDGER = Migration(
             key INTEGER PRIMARY KEY, account TEXT NOT NULL, sends INTEGER NOT NULL, rung_at INTEGER
         )
         """,
-        # What is due: paused broadcasts are never looked at, each running one is read from its first due on.
+        # What is due: paused broadcasts are never looked at, each running one is read from its first due on, in
+        # the order that is asked for. What is left of a broadcast, to be cancelled, is found here too.
         """
-        CREATE INDEX deliveries_due ON deliveries (account, broadcast, due_at, position)
+        CREATE INDEX deliveries_due ON deliveries (broadcast, account, due_at, position, id)
         WHERE state = 'planned'
         """,
         "CREATE INDEX deliveries_in_order ON deliveries (broadcast, position, id)",
