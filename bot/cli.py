@@ -193,6 +193,7 @@ def sandbox(host: str, port: int, seed: int, speed: float, people: int) -> None:
 @click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same people, same moments.")
 @click.option("--speed", type=float, default=4000.0, show_default=True, help="How many times faster time runs.")
 @click.option("--dir", "directory", type=click.Path(path_type=Path), help="Where to keep it. [default: temporary]")
+@click.option("--picture", type=click.Path(path_type=Path), hidden=True, help="Draw what was shown, as SVG.")
 def demo(
     leave: bool,
     recipients: int,
@@ -200,6 +201,7 @@ def demo(
     seed: int,
     speed: float,
     directory: Path | None,
+    picture: Path | None,
 ) -> int:
     """A broadcast over three working days, in about a minute, on simulated platforms."""
     from bot import demo as play  # noqa: PLC0415
@@ -209,9 +211,16 @@ def demo(
     if speed <= 0:
         raise click.BadParameter("time runs forward only; give a number above 0", param_hint="--speed")
     log.configure(LogFormat.AUTO, level=log.QUIET)
-    return play.run(
-        play.Wishes(recipients=recipients, port=port, seed=seed, speed=speed, directory=directory, exit=leave)
+    wishes = play.Wishes(
+        recipients=recipients,
+        port=port,
+        seed=seed,
+        speed=speed,
+        directory=directory,
+        exit=leave,
+        picture=picture,
     )
+    return play.run(wishes)
 
 
 @main.command("import")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from io import StringIO
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -22,6 +25,8 @@ NOTHING = "-"
 TITLES = {ChannelName.TEAMS: "Teams", ChannelName.TELEGRAM: "Telegram", ChannelName.VIBER: "Viber"}
 #: How many of those not reached are named one by one.
 NAMED = 12
+
+_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,16 @@ def _live_row(line: ChannelLine, moment: Moment) -> Iterator[RenderableType]:
 
 def _signal(signal: Signal | None) -> Text:
     return Text(NOTHING, style="dim") if signal is None else Text(str(signal.people))
+
+
+def draw(path: Path, shown: Sequence[RenderableType]) -> None:
+    """Saves what a terminal shows as an SVG picture."""
+    console = Console(record=True, width=100, file=StringIO(), force_terminal=True)
+    console.print("[bold]$ clarion demo[/bold]\n")
+    for part in shown:
+        console.print(part)
+    svg = console.export_svg(title="clarion demo")
+    path.write_text(_FONTS.sub("", svg), encoding="utf-8")  # a picture fetches nothing from elsewhere
 
 
 def plain(moment: Moment) -> str:

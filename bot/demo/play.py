@@ -12,11 +12,12 @@ import signal
 import socket
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -44,6 +45,8 @@ HOURS = ["09:00-12:30", "13:30-18:00"]
 LOOKS_A_SECOND = 4
 #: Without a terminal every so many looks are printed.
 PLAIN_EVERY = 20
+#: A board that is worth a picture: some are done, some are absent.
+MIDDLE = 0.9
 #: After the last delivery people still read and click.
 AFTERWARDS = timedelta(hours=3)
 
@@ -77,6 +80,8 @@ class Wishes:
     speed: float = 4000.0
     directory: Path | None = None
     exit: bool = False
+    picture: Path | None = None
+    """Where to draw what was on the terminal, as SVG."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +178,9 @@ def _free_port() -> int:
 async def _perform(scene: Scene) -> Verdict:
     await _subscribe(scene)
     broadcast = await _launch(scene)
-    await _watch(scene, broadcast)
-    await _until(scene, scene.clock.now() + AFTERWARDS)
-    return await _report(scene, broadcast)
+    middle = await _watch(scene, broadcast)
+    await scene.clock.sleep_until(scene.clock.now() + AFTERWARDS)
+    return await _report(scene, broadcast, middle)
 
 
 async def _subscribe(scene: Scene) -> None:
@@ -194,32 +199,37 @@ async def _launch(scene: Scene) -> str:
     broadcast = await scene.call("POST", f"/campaigns/{campaign['id']}:launch", {"seed": scene.wishes.seed})
     scene.console.print(
         f"“{campaign['name']}” launched to about {campaign['estimate']} people over three working days, "
-        f"{scene.wishes.speed:g} times faster than real",
-        soft_wrap=True,
+        f"{scene.wishes.speed:g} times faster than real"
     )
     return str(broadcast["id"])
 
 
-async def _watch(scene: Scene, broadcast: str) -> None:
-    """The live board until the broadcast has ended; plain lines where there is no terminal."""
-    if scene.console.is_terminal:
-        moment = await _look(scene, broadcast)
-        with Live(board.live(moment), console=scene.console, refresh_per_second=LOOKS_A_SECOND) as live:
-            while moment.broadcast.status not in ENDED_STATUSES:
-                await asyncio.sleep(1 / LOOKS_A_SECOND)
-                moment = await _look(scene, broadcast)
-                live.update(board.live(moment))
+async def _watch(scene: Scene, broadcast: str) -> Moment:
+    """The board until the broadcast has ended: live, or plain lines where there is no terminal. Answers the moment
+    in the middle of it."""
+    middle = moment = await _look(scene, broadcast)
+    with _shown(scene.console, moment) as show:
+        while moment.broadcast.status not in ENDED_STATUSES:
+            await asyncio.sleep(1 / LOOKS_A_SECOND)
+            moment = await _look(scene, broadcast)
+            show(moment)
+            middle = moment if moment.progress <= MIDDLE else middle
+    return middle
+
+
+@contextmanager
+def _shown(console: Console, moment: Moment) -> Iterator[Callable[[Moment], None]]:
+    if console.is_terminal:
+        with Live(board.live(moment), console=console, refresh_per_second=LOOKS_A_SECOND) as live:
+            yield lambda moment: live.update(board.live(moment))
         return
-    looks = 0
-    while True:
-        moment = await _look(scene, broadcast)
-        ended = moment.broadcast.status in ENDED_STATUSES
-        if ended or looks % PLAIN_EVERY == 0:
-            scene.console.print(board.plain(moment), soft_wrap=True)
-        if ended:
-            return
-        looks += 1
-        await asyncio.sleep(1 / LOOKS_A_SECOND)
+    looks = count()
+
+    def line(moment: Moment) -> None:
+        if moment.broadcast.status in ENDED_STATUSES or next(looks) % PLAIN_EVERY == 0:
+            console.print(board.plain(moment), soft_wrap=True)
+
+    yield line
 
 
 async def _look(scene: Scene, id: str) -> Moment:
@@ -241,14 +251,15 @@ async def _found(scene: Scene, id: str) -> Broadcast:
     return broadcast
 
 
-async def _report(scene: Scene, id: str) -> Verdict:
-    store = scene.host.store
+async def _report(scene: Scene, id: str, middle: Moment) -> Verdict:
     moment = await _look(scene, id)
-    everything = [row async for row in store.all_deliveries(DeliveryFilter(id))]
+    everything = [row async for row in scene.host.store.all_deliveries(DeliveryFilter(id))]
     missed = [row for row in everything if row[0].state is not DeliveryState.SENT]
-    scene.console.print(board.final(moment, missed))
     verdict = judged([delivery for delivery, _ in everything], await _received(scene))
-    scene.console.print(verdict.words, soft_wrap=True)
+    scene.console.print(board.final(moment, missed))
+    scene.console.print(verdict.words)
+    if scene.wishes.picture is not None:
+        board.draw(scene.wishes.picture, [board.live(middle), board.final(moment, missed), verdict.words])
     return verdict
 
 
@@ -264,10 +275,6 @@ async def _received(scene: Scene) -> list[Mapping[str, Any]]:
         if not page["items"]:
             return found
         since = page["next_seq"]
-
-
-async def _until(scene: Scene, instant: datetime) -> None:
-    await scene.clock.sleep_until(instant)
 
 
 async def _keep_serving(scene: Scene) -> None:
