@@ -160,7 +160,7 @@ async def _end(task: "asyncio.Task[None]") -> None:
 
 
 def _url(host: str, port: int) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104
+    shown = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104 - read, not bound
     return f"http://{shown}:{port}"
 
 
@@ -219,7 +219,7 @@ async def _serve_on(settings: SandboxSettings, host: str, port: int) -> None:
     async with Sandbox(settings).serve(host, port) as sandbox:
         # Many people live as long as the process does: the garbage collector need not visit them again and again.
         gc.freeze()
-        print(f"Sandbox on {sandbox.url} (settings for Clarion: {sandbox.url}/sandbox/env)", flush=True)  # noqa: T201
+        print(f"Sandbox on {sandbox.url} (settings for Clarion: {sandbox.url}/sandbox/env)", flush=True)  # noqa: T201 - said to whoever started it
         stop = asyncio.Event()
         with contextlib.suppress(NotImplementedError):  # Windows
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

@@ -106,7 +106,7 @@ async def test_one_request_for_a_whole_batch(presence: GraphPresence, graph: Gra
     """Asked in lower case, answered by the ids as they were given; nobody Graph leaves out is left out."""
     port: PresenceProvider = presence
     assert (port.batch, port.prefetch) == (650, True)
-    graph.people = [{"id": ANN.lower(), "availability": "Busy", "activity": "Busy"}, "odd", {"id": None}]  # type: ignore[list-item]
+    graph.people = [{"id": ANN.lower(), "availability": "Busy", "activity": "Busy"}, "odd", {"id": None}]  # type: ignore[list-item]  # what a broken server might say
     ids = [ANN, BEN, *(f"0a1b2c3d-0000-4000-9000-{number:012}" for number in range(BATCH - 2))]
     states = await port.states(ids)
     assert set(states) == set(ids)

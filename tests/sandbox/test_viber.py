@@ -241,7 +241,7 @@ async def test_callbacks_are_repeated(world: World, bot: Bot) -> None:
         await world.advance(seconds - 1)
         assert len(bot.hits) == number - 1
         await world.advance(1)
-        await world.until(lambda count=number: len(bot.hits) == count)  # type: ignore[misc]
+        await world.until(lambda count=number: len(bot.hits) == count)  # type: ignore[misc]  # mypy infers no type for a lambda with a default
     assert len({hit.raw for hit in bot.hits}) == 1
 
 
