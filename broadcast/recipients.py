@@ -38,7 +38,8 @@ COLUMNS = (
     *IDENTITIES,
 )
 
-BATCH = 1_000
+#: Rows judged and written at once: few enough that whoever shares the loop waits no more than some 50 ms.
+BATCH = 500
 #: That many faulty rows are listed one by one; a last line says how many more there were.
 MAX_ERRORS = 1_000
 MAX_TEXT = 200
@@ -47,6 +48,8 @@ MAX_EMAIL = 254  # RFC 5321 4.5.3.1.3, less the angle brackets
 LIST_PREFIX = "lst_"
 _TRIES = 2
 
+_LIMITS = {column: MAX_TEXT for column in COLUMNS if column not in {"tags", "lists"}}
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _EMAIL = re.compile(r"[^\s@<>,;]+@[^\s@<>,;]+")
 _LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 _COUNTRY = re.compile(r"[A-Za-z]{2}")
@@ -117,11 +120,12 @@ class Recipients:
         """
         count = _Count()
         async for batch in _batches(rows):
-            count.leave_out(*(item for item in batch if isinstance(item, RowError)))
-            await self._take_batch([item for item in batch if isinstance(item, Row)], count)
+            said = [_checked(item) if isinstance(item, Row) else item for item in batch]
+            count.leave_out(*(item for item in said if isinstance(item, RowError)))
+            await self._take_batch([item for item in said if isinstance(item, _Said)], count)
         return count.imported()
 
-    async def _take_batch(self, rows: Sequence[Row], count: _Count) -> None:
+    async def _take_batch(self, rows: Sequence[_Said], count: _Count) -> None:
         """Somebody may come in through a webhook between reading and writing: then the batch is judged again. What
         the store still refuses is found row by row, so that the others are taken."""
         for _ in range(_TRIES):
@@ -137,9 +141,9 @@ class Recipients:
         for row in rows:
             await self._take_batch([row], count)
 
-    async def _known(self, rows: Sequence[Row]) -> _Known:
+    async def _known(self, rows: Sequence[_Said]) -> _Known:
         """Everybody whom any key of these rows names, each key asked for by itself."""
-        keys = list(dict.fromkeys(key for row in rows for key in _row_keys(row)))
+        keys = list(dict.fromkeys(key for row in rows for key in row.keys))
         owners = await self._store.match_recipients([_asking(key) for key in keys])
         found = {key: owner for key, owner in zip(keys, owners, strict=True) if owner is not None}
         return _Known(
@@ -216,22 +220,11 @@ class _Count:
 Key = tuple[str, str]
 
 
-def _row_keys(row: Row) -> Iterator[Key]:
-    """The keys of a row in the order in which they are matched; of a faulty cell there is none."""
-    for column in IDENTIFYING:
-        try:
-            value = _value(column, row.cells)
-        except _Faulty:
-            continue
-        if value:
-            yield column, value.casefold() if column == "email" else value
-
-
 def _keys_of(person: Recipient) -> Iterator[Key]:
     if person.external_id:
         yield "external_id", person.external_id
     if person.email:
-        yield "email", person.email.casefold()
+        yield "email", _folded("email", person.email)
     for channel, user_id in person.identities.items():
         yield f"{channel}_id", user_id
 
@@ -265,22 +258,18 @@ class _Taking:
         self._lists: dict[str, str] = {}  # id by the name that rows give
         self._new = new
 
-    def take(self, rows: Iterable[Row]) -> None:
+    def take(self, rows: Iterable[_Said]) -> None:
         for row in rows:
             try:
                 self._take(row)
             except _Faulty as fault:
                 self.errors.append(RowError(row.line, fault.field, str(fault)))
 
-    def _take(self, row: Row) -> None:
-        values = _checked(row.cells)
-        keys = list(_row_keys(row))
-        if not keys:
-            raise _Faulty("", f"names nobody; fill in one of {', '.join(IDENTIFYING)}")
-        owner = next((self.known.owners[key] for key in keys if key in self.known.owners), None)
+    def _take(self, row: _Said) -> None:
+        owner = next((self.known.owners[key] for key in row.keys if key in self.known.owners), None)
         before = self._new() if owner is None else self.known.people[owner]
-        self._refuse_taken(keys, before)
-        after = _updated(before, values, self._list_ids(values.get("lists", "")))
+        self._refuse_taken(row.keys, before)
+        after = _updated(before, row.values, self._list_ids(row.values.get("lists", "")))
         if owner is not None and after == before:
             self.unchanged += 1
             return
@@ -345,26 +334,40 @@ class _Faulty(Exception):  # noqa: N818 - what a row is
         self.field = field
 
 
-def _checked(cells: Mapping[str, str]) -> dict[str, str]:
-    """The cells that say something, each checked and in the form in which it is kept."""
-    found = {column: _value(column, cells) for column in cells}
-    return {column: value for column, value in found.items() if value}
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What one row says: its values in the form in which they are kept, and its keys in the order of matching."""
+
+    line: int
+    values: Mapping[str, str]
+    keys: tuple[Key, ...]
 
 
-def _value(column: str, cells: Mapping[str, str]) -> str:
-    text = cells.get(column, "").strip()
+def _checked(row: Row) -> _Said | RowError:
+    try:
+        found = {column: _value(column, text.strip()) for column, text in row.cells.items()}
+    except _Faulty as fault:
+        return RowError(row.line, fault.field, str(fault))
+    values = {column: value for column, value in found.items() if value}
+    keys = tuple((column, _folded(column, values[column])) for column in IDENTIFYING if column in values)
+    if not keys:
+        return RowError(row.line, "", f"names nobody; fill in one of {', '.join(IDENTIFYING)}")
+    return _Said(row.line, values, keys)
+
+
+def _folded(column: str, value: str) -> str:
+    return value.casefold() if column == "email" else value
+
+
+def _value(column: str, text: str) -> str:
     if not text:
         return ""
-    _refuse_odd(column, text)
-    return _KINDS.get(column, _as_it_stands)(column, text)
-
-
-def _refuse_odd(column: str, text: str) -> None:
-    limit = MAX_TEXT if column in COLUMNS and column not in {"tags", "lists"} else MAX_ATTRIBUTE
+    limit = _LIMITS.get(column, MAX_ATTRIBUTE)
     if len(text) > limit:
         raise _Faulty(column, f"is {len(text)} characters long; {limit} is the most")
-    if any(ord(char) < 32 and char not in "\n\t\r" for char in text):
+    if _CONTROL.search(text):
         raise _Faulty(column, "contains control characters; remove them")
+    return _KINDS.get(column, _as_it_stands)(column, text)
 
 
 def _as_it_stands(column: str, text: str) -> str:  # noqa: ARG001 - one of `_KINDS`

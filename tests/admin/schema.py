@@ -15,7 +15,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "null": (type(None),),
 }
 #: What is checked here, and what only tells or bounds.
-_KNOWN = {
+_KNOWN = {"$ref", "additionalProperties", "anyOf", "const", "enum", "items", "properties", "propertyNames"}
     "$ref",
     "additionalProperties",
     "anyOf",
@@ -27,7 +27,7 @@ _KNOWN = {
     "required",
 }
 _KNOWN |= {"default", "description", "examples", "exclusiveMinimum", "format", "maxItems", "maxLength", "maximum"}
-_KNOWN |= {"minItems", "minLength", "minimum", "title", "type"}
+_KNOWN |= {"minItems", "minLength", "minimum", "required", "title", "type"}
 
 
 def mismatches(value: Any, schema: Mapping[str, Any], document: Mapping[str, Any], at: str = "") -> Iterator[str]:
