@@ -16,16 +16,6 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 }
 #: What is checked here, and what only tells or bounds.
 _KNOWN = {"$ref", "additionalProperties", "anyOf", "const", "enum", "items", "properties", "propertyNames"}
-    "$ref",
-    "additionalProperties",
-    "anyOf",
-    "const",
-    "enum",
-    "items",
-    "properties",
-    "propertyNames",
-    "required",
-}
 _KNOWN |= {"default", "description", "examples", "exclusiveMinimum", "format", "maxItems", "maxLength", "maximum"}
 _KNOWN |= {"minItems", "minLength", "minimum", "required", "title", "type"}
 
