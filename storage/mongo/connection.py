@@ -1,0 +1,374 @@
+"""The connection: the one file that knows motor, which is to give way to PyMongo's own asynchronous client.
+
+What the rest of the store sees of it are `Access`, for reads and single writes, and `Unit`, one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
+from pymongo import ReturnDocument, UpdateOne, uri_parser
+from pymongo.errors import PyMongoError
+from pymongo.operations import UpdateMany
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from broadcast.errors import StoreUnavailable
+from broadcast.tally import Delta
+from storage.errors import CannotOpen
+from storage.mongo.meaning import BY_CODE, code_of, is_duplicate, told
+
+T = TypeVar("T")
+Document = Mapping[str, Any]
+Operation = UpdateOne | UpdateMany
+Run = Callable[["Unit"], Awaitable[T]]
+
+_APP = "clarion"
+_OLDEST = (6, 0)
+_HELP = "write mongodb://host:27017/clarion"
+_SECONDS = 1_000  # in milliseconds, as the driver counts
+
+#: What holds unless the address says otherwise.
+_DEFAULTS: dict[str, Any] = {
+    "appname": _APP,
+    "serverSelectionTimeoutMS": 5 * _SECONDS,
+    "connectTimeoutMS": 5 * _SECONDS,
+    "socketTimeoutMS": 30 * _SECONDS,
+}
+#: What a store promises and no address may take back: what is confirmed survives, what is read was confirmed.
+_PROMISED: dict[str, Any] = {"w": "majority", "journal": True, "retryWrites": True, "retryReads": True}
+
+_MAJORITY = WriteConcern(w="majority", j=True)
+_SNAPSHOT = ReadConcern("snapshot")
+
+_PATIENCE = 10.0  # seconds for which a transaction that lost a race is begun anew
+_COMMIT_PATIENCE = 20.0  # seconds for which the outcome of a commit is asked after
+_LONGEST_PAUSE = 0.1  # seconds between two tries
+_DUPLICATES = 5  # tries of a transaction that met a key which was not there when it looked
+_STUCK = 2.0  # seconds after which a transaction in the way is looked for
+_ABANDONED = 3 * 1_000_000  # microseconds without a sign after which an open transaction's owner counts as dead
+_NO_SUCH_TIME = 50  # the server's code for an operation that took longer than it may
+
+LANES = 6  # transactions at once
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The connection was lost at the commit, for so long that it cannot be told what became of it."""
+
+
+class Access:
+    """Reads and single writes, in a transaction if there is one."""
+
+    def __init__(self, db: AsyncIOMotorDatabase[dict[str, Any]], session: AsyncIOMotorClientSession | None) -> None:
+        self._db = db
+        self._session = session
+
+    async def one(self, collection: str, filter: Document, fields: Document | None = None) -> dict[str, Any] | None:
+        return await self._db[collection].find_one(filter, fields, session=self._session)
+
+    async def all(
+        self,
+        collection: str,
+        filter: Document,
+        fields: Document | None = None,
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        limit: int = 0,
+        skip: int = 0,
+        hint: str | None = None,
+    ) -> list[dict[str, Any]]:
+        cursor = self._db[collection].find(filter, fields, limit=limit, skip=skip, session=self._session)
+        if sort:
+            cursor = cursor.sort(list(sort))
+        if hint is not None:
+            cursor = cursor.hint(hint)
+        return await cursor.to_list(None)
+
+    async def piped(self, collection: str, pipeline: Sequence[Document]) -> list[dict[str, Any]]:
+        cursor = self._db[collection].aggregate(list(pipeline), session=self._session)
+        return await cursor.to_list(None)
+
+    async def count(self, collection: str, filter: Document) -> int:
+        return await self._db[collection].count_documents(filter, session=self._session)
+
+    async def distinct(self, collection: str, field: str) -> list[Any]:
+        return await self._db[collection].distinct(field, session=self._session)
+
+    async def insert(self, collection: str, documents: Sequence[dict[str, Any]]) -> None:
+        if documents:
+            await self._db[collection].insert_many(documents, ordered=False, session=self._session)
+
+    async def insert_new(self, collection: str, document: dict[str, Any]) -> bool:
+        """False where its id, or anything else that is unique, was there."""
+        try:
+            await self._db[collection].insert_one(document, session=self._session)
+        except PyMongoError as error:
+            if is_duplicate(error):
+                return False
+            raise
+        return True
+
+    async def update(
+        self, collection: str, filter: Document, change: Document | Sequence[Document], *, upsert: bool = False
+    ) -> int:
+        """How many documents fitted: one, or none."""
+        result = await self._db[collection].update_one(filter, change, upsert=upsert, session=self._session)
+        return result.matched_count
+
+    async def update_many(self, collection: str, filter: Document, change: Document) -> None:
+        await self._db[collection].update_many(filter, change, session=self._session)
+
+    async def updated(
+        self, collection: str, filter: Document, change: Sequence[Document], *, milliseconds: int
+    ) -> dict[str, Any] | None:
+        """The one document as it is after the change, made if need be."""
+        return await self._db[collection].find_one_and_update(
+            filter,
+            list(change),
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+            session=self._session,
+            maxTimeMS=milliseconds,
+        )
+
+    async def bulk(self, collection: str, operations: Sequence[Operation]) -> None:
+        if operations:
+            await self._db[collection].bulk_write(list(operations), ordered=True, session=self._session)
+
+    async def delete_many(self, collection: str, filter: Document) -> None:
+        await self._db[collection].delete_many(filter, session=self._session)
+
+
+class Unit(Access):
+    """One transaction. What it adds to the counters and to the control version is written last, so that the
+    documents which many share are held for the shortest time, and into a slot of this transaction's own."""
+
+    def __init__(
+        self, db: AsyncIOMotorDatabase[dict[str, Any]], session: AsyncIOMotorClientSession, slot: int
+    ) -> None:
+        super().__init__(db, session)
+        self._slot = slot
+        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self.controls = 0
+
+    def tally(self, broadcast: str, deltas: Iterable[Delta], *, times: int = 1) -> None:
+        counts = self._counts[broadcast]
+        for path, delta in deltas:
+            counts[path] += delta * times
+
+    def raise_control(self) -> None:
+        self.controls += 1
+
+    async def write_counts(self) -> None:
+        for broadcast, counts in self._counts.items():
+            change = {f"counts.{field(path)}": delta for path, delta in counts.items() if delta}
+            if change:
+                name = {"_id": f"{broadcast}#{self._slot}"}
+                await self.update(
+                    "tally", name, {"$inc": change, "$setOnInsert": {"broadcast": broadcast}}, upsert=True
+                )
+        if self.controls:
+            await self.update("control", {"_id": self._slot}, {"$inc": {"version": self.controls}}, upsert=True)
+
+
+def field(path: str) -> str:
+    """A path of the counters as the name of a field: without what MongoDB reads in names."""
+    for sign in ("%", ".", "$", "\0"):
+        path = path.replace(sign, f"%{ord(sign):02x}")
+    return path
+
+
+def path(field: str) -> str:
+    """The path behind a `field`."""
+    for sign in ("\0", "$", ".", "%"):
+        field = field.replace(f"%{ord(sign):02x}", sign)
+    return field
+
+
+class Connection:
+    """A database of MongoDB. `slots` is where this process's transactions count: as many as it runs at once."""
+
+    def __init__(self, url: str, *, slots: range) -> None:
+        self.name = _without_secrets(url)
+        with opening(self.name):
+            parsed = uri_parser.parse_uri(url, warn=False)
+            given = {name.lower() for name in parsed["options"]}
+            if not parsed["database"]:
+                raise CannotOpen(f"the address names no database; {_HELP}")
+            self._app = parsed["options"].get("appname", _APP)
+            defaults = {name: value for name, value in _DEFAULTS.items() if name.lower() not in given}
+            self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(url, **defaults, **_PROMISED)
+        self._db = self._client.get_database(
+            parsed["database"],
+            read_concern=ReadConcern("majority"),
+            write_concern=_MAJORITY,
+            read_preference=ReadPreference.PRIMARY,
+        )
+        self.access = Access(self._db, None)
+        self._slots = [*reversed(slots)]
+        self._free = asyncio.Semaphore(len(self._slots))
+
+    def close(self) -> None:
+        self._client.close()
+
+    # --- what it talks to ---------------------------------------------------------------------------
+
+    async def check(self) -> None:
+        """Raises `CannotOpen` for a server that cannot keep what a store promises."""
+        with opening(self.name):
+            about = await self._client.admin.command("buildInfo")
+            here = await self._client.admin.command("hello")
+            if tuple(about["versionArray"][:2]) < _OLDEST:
+                oldest = ".".join(map(str, _OLDEST))
+                raise CannotOpen(f"MongoDB {about['version']} is too old; upgrade it to {oldest} or newer")
+            if "setName" not in here and here.get("msg") != "isdbgrid":
+                raise CannotOpen(BY_CODE[20][1])
+
+    async def command(self, command: Document) -> Mapping[str, Any]:
+        return await self._db.command(dict(command))
+
+    async def collections(self) -> set[str]:
+        return {*await self._db.list_collection_names()}
+
+    @asynccontextmanager
+    async def changes(self, collection: str) -> AsyncIterator[AsyncIterator[Any]]:
+        """Tells of every change from now on, whoever makes it."""
+        async with self._db[collection].watch(max_await_time_ms=1 * _SECONDS) as stream:
+            yield stream
+
+    # --- transactions -------------------------------------------------------------------------------
+
+    async def transact(self, run: Run[T]) -> tuple[T, int]:
+        """Does it in one transaction, anew where it met another one; answers what it answered and how often it
+        raised the control version. Where it raises, nothing is written; `OutcomeUnknown`: nobody knows."""
+        async with self._free:
+            slot = self._slots.pop()
+            try:
+                async with await self._client.start_session() as session:
+                    return await self._persist(session, slot, run)
+            finally:
+                self._slots.append(slot)
+
+    async def _persist(self, session: AsyncIOMotorClientSession, slot: int, run: Run[T]) -> tuple[T, int]:
+        tries = _Tries()
+        while True:
+            unit = Unit(self._db, session, slot)
+            try:
+                return await self._once(session, unit, run), unit.controls
+            except PyMongoError as error:
+                if not tries.may_go_on(error):
+                    raise
+            if tries.stuck():
+                await self.free_abandoned()
+            await tries.pause()
+
+    async def _once(self, session: AsyncIOMotorClientSession, unit: Unit, run: Run[T]) -> T:
+        session.start_transaction(_SNAPSHOT, _MAJORITY, ReadPreference.PRIMARY)
+        try:
+            answer = await run(unit)
+            await unit.write_counts()
+        except BaseException:
+            with suppress(PyMongoError):
+                await session.abort_transaction()
+            raise
+        await self._commit(session)
+        return answer
+
+    async def _commit(self, session: AsyncIOMotorClientSession) -> None:
+        """Asks until it is told what became of it: a commit may be repeated, and is done once."""
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + _COMMIT_PATIENCE
+        while True:
+            try:
+                await session.commit_transaction()
+            except PyMongoError as error:
+                if not error.has_error_label("UnknownTransactionCommitResult"):
+                    raise
+                if clock.time() > deadline:
+                    raise OutcomeUnknown("MongoDB: the connection was lost in the middle of a write") from error
+                await asyncio.sleep(_LONGEST_PAUSE)
+            else:
+                return
+
+    async def free_abandoned(self) -> None:
+        """Ends transactions that a process of ours began and left open when it died: MongoDB would keep what they
+        touched from everybody else for a minute. One whose owner only slept begins it anew."""
+        open_ones = [
+            {"$currentOp": {"idleSessions": True, "allUsers": False}},
+            {
+                "$match": {
+                    "type": "idleSession",
+                    "appName": self._app,
+                    "transaction.timeInactiveMicros": {"$gt": _ABANDONED},
+                }
+            },
+            {"$project": {"lsid.id": 1}},
+        ]
+        with suppress(PyMongoError):  # without the right to look, the server's own time limit ends them
+            found = await self._client.admin.aggregate(open_ones).to_list(None)
+            if found:
+                sessions = [{"id": one["lsid"]["id"]} for one in found]
+                await self._client.admin.command({"killSessions": sessions})
+
+    async def past_abandoned(self, write: Callable[[int], Awaitable[T]]) -> T:
+        """Does a single write, given its milliseconds; where a transaction stands in the way whose owner is dead,
+        that is ended first."""
+        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        while True:
+            try:
+                return await write(1 * _SECONDS)
+            except PyMongoError as error:
+                if code_of(error) != _NO_SUCH_TIME or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await self.free_abandoned()
+
+
+class _Tries:
+    """How often, and for how long, a transaction was begun."""
+
+    def __init__(self) -> None:
+        self._clock = asyncio.get_running_loop()
+        self._began = self._clock.time()
+        self._number = 0
+        self._duplicates = 0
+
+    def may_go_on(self, error: PyMongoError) -> bool:
+        if is_duplicate(error):
+            self._duplicates += 1
+            return self._duplicates < _DUPLICATES
+        passing = error.has_error_label("TransientTransactionError")
+        return passing and self._clock.time() < self._began + _PATIENCE
+
+    def stuck(self) -> bool:
+        return self._clock.time() > self._began + _STUCK
+
+    async def pause(self) -> None:
+        self._number += 1
+        await asyncio.sleep(min(_LONGEST_PAUSE, 0.001 * 2**self._number))
+
+
+@contextmanager
+def opening(name: str) -> Iterator[None]:
+    """Whatever keeps the database from being opened is told in one line that names it."""
+    try:
+        with told():
+            yield
+    except StoreUnavailable as error:
+        raise type(error)(f"{name}: {error}") from error
+
+
+def _without_secrets(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def as_date(seconds: float) -> datetime:
+    """An instant as MongoDB's own clock tells it, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC)

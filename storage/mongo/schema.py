@@ -1,0 +1,131 @@
+"""The collections and their indexes, as numbered steps from the first one on.
+
+A step that was released is never edited: add another. A step may run twice, or in two processes at once, and must
+come out the same: that is how two that start together are safe without a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymongo.errors import PyMongoError
+
+from storage.errors import TooNew
+from storage.mongo.connection import Connection, opening
+from storage.mongo.meaning import code_of
+
+_EXISTS = 48  # the server's code for a collection that is there already
+_PLANNED = {"state": "planned"}
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """`unique`: of those that have the first field at all. `only`: which documents are in it."""
+
+    name: str
+    keys: Mapping[str, int]
+    unique: bool = False
+    only: Mapping[str, Any] | None = None
+
+    def described(self) -> dict[str, Any]:
+        described: dict[str, Any] = {"name": self.name, "key": dict(self.keys)}
+        if self.unique:
+            described |= {"unique": True, "sparse": True}
+        if self.only is not None:
+            described["partialFilterExpression"] = dict(self.only)
+        return described
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step: takes the schema from ``number - 1`` to ``number``."""
+
+    number: int
+    title: str
+    collections: Mapping[str, tuple[Index, ...]] = field(default_factory=dict)
+    change: Callable[[Connection], Awaitable[None]] | None = None
+
+
+_FIRST = Migration(
+    1,
+    "people, campaigns, the ledger, what came in, who may",
+    {
+        "recipients": (
+            # `names`: external id, e-mail and channel ids, each of one recipient only
+            Index("named", {"names": 1}, unique=True),
+            Index("on_list", {"lists": 1, "_id": 1}),
+        ),
+        "lists": (),
+        "conversations": (
+            Index("with_user", {"account": 1, "user_id": 1}, unique=True),
+            Index("of_recipient", {"recipient": 1, "_id": 1}),
+        ),
+        "campaigns": (Index("named", {"name_folded": 1}), Index("newest", {"created_at": -1, "_id": -1})),
+        "broadcasts": (
+            Index("by_status", {"status": 1, "_id": 1}),
+            Index("newest", {"launched_at": -1, "_id": -1}),
+            Index("of_campaign", {"campaign": 1}),
+        ),
+        "tally": (Index("of_broadcast", {"broadcast": 1}),),
+        "control": (),
+        "deliveries": (
+            # What is due: paused broadcasts are never looked at, each running one is read from its first due on.
+            Index("due", {"account": 1, "broadcast": 1, "due_at": 1, "position": 1, "_id": 1}, only=_PLANNED),
+            Index("in_flight", {"account": 1, "position": 1, "_id": 1}, only={"state": "sending"}),
+            Index("in_order", {"broadcast": 1, "position": 1, "_id": 1}),
+            Index("to_recipient", {"recipient": 1}),
+            Index("on_conversation", {"conversation": 1}),
+        ),
+        "events": (Index("of_delivery", {"delivery": 1, "type": 1}),),
+        "inbound": (),
+        # receipts that may have overtaken the outcome they speak of; empty most of the time
+        "waiting": (Index("once", {"conversation": 1, "type": 1, "message_id": 1, "up_to": 1}, unique=True),),
+        "leases": (),
+        "tokens": (Index("with_hash", {"hash": 1}, unique=True),),
+        "answers": (),
+    },
+)
+
+MIGRATIONS: Sequence[Migration] = (_FIRST,)
+
+
+async def prepare(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Makes the database one of this version; safe beside others that do the same. Raises `TooNew`."""
+    with opening(connection.name):
+        version, newest = await _version(connection), migrations[-1].number
+        if version > newest:
+            raise TooNew(
+                f"the database has schema {version} and this version knows {newest}; "
+                "upgrade Clarion, or restore a backup made before the upgrade"
+            )
+        for migration in migrations[version:]:
+            await _apply(connection, migration)
+            reached = {"$max": {"version": migration.number}}
+            await connection.access.update("meta", {"_id": "schema"}, reached, upsert=True)
+
+
+async def _version(connection: Connection) -> int:
+    stored = await connection.access.one("meta", {"_id": "schema"})
+    return int(stored["version"]) if stored else 0
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    there = await connection.collections()
+    for collection, indexes in migration.collections.items():
+        if collection not in there:
+            await _create(connection, collection)
+        if indexes:
+            described = [index.described() for index in indexes]
+            await connection.command({"createIndexes": collection, "indexes": described})
+    if migration.change is not None:
+        await migration.change(connection)
+
+
+async def _create(connection: Connection, collection: str) -> None:
+    try:
+        await connection.command({"create": collection})
+    except PyMongoError as error:
+        if code_of(error) != _EXISTS:
+            raise
