@@ -29,6 +29,7 @@ class RollCall:
         self._clock = clock
         self._retry = retry
         self._known: dict[str, tuple[PresenceState, datetime]] = {}
+        self._prune_at = 0
         self._asking: set[str] = set()
         #: How many people are worth asking at once: a call's worth, and no more than can be written to before
         #: the answer is stale.
@@ -79,6 +80,7 @@ class RollCall:
         return {id: now + wait for id in user_ids if id not in states}
 
     def _learn(self, states: Mapping[str, PresenceState], now: datetime) -> None:
-        if len(self._known) > 4 * self.worth_asking:
+        if len(self._known) > self._prune_at:  # as many forgotten as were learned since: a little each time
             self._known = {id: known for id, known in self._known.items() if now - known[1] <= attempts.FRESH}
+            self._prune_at = 2 * len(self._known) + 4 * self.worth_asking
         self._known.update((id, (state, now)) for id, state in states.items())
