@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from broadcast.model import Audience, ChannelName, Conversation, ConversationState, Reason, Recipient
+from broadcast.model import (
+    Audience,
+    ChannelName,
+    Conversation,
+    ConversationState,
+    Reason,
+    Recipient,
+    conversation_id,
+)
 
 #: The accounts of this installation and the channel of each: ``{"teams/hr": ChannelName.TEAMS}``.
 Accounts = Mapping[str, ChannelName]
+
+#: What a person did themselves: no other account of the channel is a way around it.
+_SHUT = frozenset({ConversationState.BLOCKED, ConversationState.UNSUBSCRIBED})
 
 _WHY_NOT: Mapping[ConversationState, Reason] = {
     ConversationState.BLOCKED: Reason.BLOCKED,
@@ -50,7 +61,7 @@ def route(
     """
     usable = narrowed(audience, accounts)
     candidates = sorted((c for c in conversations if c.account in usable), key=lambda c: _rank(recipient, c))
-    planned = list(_from_directory(recipient, {c.account for c in conversations}, usable))
+    planned = list(_from_directory(recipient, conversations, usable))
     meant = candidates or planned
     if not meant and _is_narrow(audience):
         return None
@@ -75,14 +86,17 @@ def _rank(recipient: Recipient, conversation: Conversation) -> tuple[bool, float
     return (conversation.channel is not recipient.main_channel, -seen, conversation.id)
 
 
-def _from_directory(recipient: Recipient, known: Iterable[str], usable: Accounts) -> Iterator[Conversation]:
+def _from_directory(
+    recipient: Recipient, known: Sequence[Conversation], usable: Accounts
+) -> Iterator[Conversation]:
     """Conversations that could be opened with ids from an import; the main channel first."""
-    taken = set(known)
+    taken = {conversation.account for conversation in known}
+    shut = {conversation.channel for conversation in known if conversation.state in _SHUT}
     for account, channel in sorted(usable.items(), key=lambda item: item[1] is not recipient.main_channel):
         user_id = recipient.identities.get(channel)
-        if user_id and account not in taken:
+        if user_id and account not in taken and channel not in shut:
             yield Conversation(
-                id=f"cnv_{account}_{user_id}",
+                id=conversation_id(account, user_id),
                 account=account,
                 channel=channel,
                 recipient=recipient.id,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from itertools import count
+from math import isfinite
 from types import MappingProxyType
 
-from broadcast import audience, calendar, message
+from broadcast import audience, calendar, message, report
 from broadcast.errors import Ambiguous, Conflict, Fault, Invalid, NotFound
 from broadcast.model import (
     BROADCAST_MOVES,
-    ENDED_STATUSES,
+    OPEN_STATES,
     Audience,
     Broadcast,
     BroadcastKind,
@@ -23,6 +25,7 @@ from broadcast.model import (
     ChannelName,
     Message,
     Policies,
+    Reason,
     Recipient,
     Schedule,
     Window,
@@ -35,8 +38,22 @@ MAX_WORKING_DAYS = 366
 #: The zone whose days begin first: nobody's working time on a date starts before it does there.
 _EARLIEST_ZONE = "Etc/GMT-14"
 _CANCEL_BATCH = 10_000
+_PAGE = 1_000
+_MAX_SEED = 2**31 - 1
+
+#: Why a trial is refused.
+_WHY_NOT: Mapping[Reason, str] = MappingProxyType(
+    {
+        Reason.UNSUBSCRIBED: "has unsubscribed; nothing is sent to them until they write START",
+        Reason.BLOCKED: "has blocked us; they can be reached again once they write to us",
+        Reason.GONE: "can no longer be reached; they have to start a conversation with us anew",
+        Reason.NO_CONVERSATION: "has no conversation with us yet; they have to start one",
+    }
+)
 
 ALWAYS = MappingProxyType({day: (Window(0, 24 * 60),) for day in range(7)})
+#: A trial's working time: from now on, whatever the hour. Two days, since today may be about to end.
+AT_ONCE = Schedule(immediate=True, working_days=2, hours=ALWAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +95,7 @@ class Campaigns:
             policies=draft.policies,
             created_at=self._clock.now(),
         )
-        _refuse(await self.faults(campaign))
+        _refuse(await self._draft_faults(campaign))
         await self._store.save_campaign(campaign, expected=None)
         return campaign
 
@@ -91,6 +108,7 @@ class Campaigns:
 
     async def named(self, who: str) -> Campaign:
         """By id or by name. Raises `NotFound`, or `Ambiguous` with the ids to choose from."""
+        who = who.strip()
         found = await self._store.campaign(who)
         if found is not None:
             return found
@@ -114,23 +132,32 @@ class Campaigns:
             schedule=draft.schedule,
             policies=draft.policies,
         )
-        _refuse(await self.faults(edited))
+        _refuse(await self._draft_faults(edited))
         await self._store.save_campaign(edited, expected=CampaignStatus.DRAFT)
         return edited
 
     async def faults(self, campaign: Campaign) -> list[Fault]:
         """Everything wrong with a campaign that can be seen while it is edited."""
-        meant = audience.narrowed(campaign.audience, self._channels())
-        limits = {self._accounts[key].channel: self._accounts[key].features.text_limit for key in meant}
         attributes = await self._store.attribute_names()
-        found = [
+        return [
             *_name_faults(campaign.name),
-            *message.faults(campaign.message, attributes=attributes, limits=limits),
+            *message.faults(campaign.message, attributes=attributes, limits=self._limits(campaign.audience)),
+            *_schedule_faults(campaign.schedule, self._clock.now()),
+            *_policy_faults(campaign.policies),
+            *await self._audience_faults(campaign.audience),
         ]
-        found += _schedule_faults(campaign.schedule, self._clock.now())
-        found += _policy_faults(campaign.policies)
-        found += await self._audience_faults(campaign.audience)
-        return found
+
+    async def _draft_faults(self, campaign: Campaign) -> list[Fault]:
+        """Also people nobody knows: somebody erased later must not keep a campaign from its launch."""
+        return [*await self.faults(campaign), *await self._people_faults(campaign.audience)]
+
+    def _limits(self, who: Audience) -> dict[ChannelName, int]:
+        """The text limit of each channel the audience may be reached on, its narrowest account's."""
+        limits: dict[ChannelName, int] = {}
+        for key, channel in audience.narrowed(who, self._channels()).items():
+            limit = self._accounts[key].features.text_limit
+            limits[channel] = min(limit, limits.get(channel, limit))
+        return limits
 
     async def launch_faults(self, campaign: Campaign) -> list[Fault]:
         """What stands in the way of launching now, on top of `faults`."""
@@ -155,27 +182,40 @@ class Campaigns:
         if overrides.start is not None:
             schedule = replace(schedule, start=overrides.start, immediate=False)
         campaign = replace(campaign, schedule=schedule)
-        _refuse(await self.launch_faults(campaign))
+        _refuse([*_seed_faults(overrides.seed), *await self.launch_faults(campaign)])
         broadcast = self._frozen(campaign, by=by, seed=overrides.seed)
         await self._store.save_broadcast(broadcast, expected=None)
         return broadcast
 
     async def try_out(self, id: str, *, to: Recipient, by: str) -> Broadcast:
-        """Sends the real message to one person at once: TRY. Raises `Invalid`, `NotFound`."""
+        """Sends the real message to one person at once: TRY. Raises `Invalid`, `NotFound`, and `Conflict` where
+        this person cannot be written to."""
         campaign = await self.get(id)
         _refuse([fault for fault in await self.faults(campaign) if fault.field.startswith("message")])
         trial = replace(
             campaign,
             audience=Audience(recipients=(to.id,)),
-            schedule=Schedule(immediate=True, hours=ALWAYS),
+            schedule=AT_ONCE,
             policies=replace(campaign.policies, presence=dict.fromkeys(ChannelName), rate=None),
         )
+        await self._refuse_unreachable(to.id, trial.audience)
         broadcast = replace(self._frozen(trial, by=by, seed=None), kind=BroadcastKind.TRIAL)
         await self._store.save_broadcast(broadcast, expected=None)
         return broadcast
 
+    async def _refuse_unreachable(self, id: str, who: Audience) -> None:
+        """A trial that would be skipped is refused, so that whoever asks learns why."""
+        found = await self._store.recipient(id)
+        if found is None:
+            raise NotFound(f"there is no recipient {id}")
+        known = await self._store.conversations_of(id)
+        way = audience.route(found, known, audience=who, accounts=self._channels())
+        if isinstance(way, audience.Unreachable):
+            raise Conflict(f"{found.name or found.email or found.id} {_WHY_NOT[way.reason]}")
+
     async def find_recipient(self, who: str) -> Recipient:
         """By id, e-mail or external id. Raises `NotFound`."""
+        who = who.strip()
         found = await self._store.recipient(who)
         if found is None:
             by_mail = Recipient(id="", email=who) if "@" in who else Recipient(id="", external_id=who)
@@ -188,24 +228,22 @@ class Campaigns:
         return {key: account.channel for key, account in self._accounts.items()}
 
     async def _audience_faults(self, who: Audience) -> list[Fault]:
-        known = await self._store.list_ids()
+        lists = await self._store.list_ids()
+        mend = "is no list; create it by importing people into it"
+        accounts = f"is no account; there are {', '.join(self._accounts) or 'none'}"
         found = [
-            Fault(f"audience.{name}[{index}]", f"{wanted} is no list; create it by importing people into it")
-            for name, ids in (("lists", who.lists), ("exclude_lists", who.exclude_lists))
-            for index, wanted in enumerate(ids)
-            if wanted not in known
-        ]
-        found += [
-            Fault(
-                f"audience.accounts[{index}]",
-                f"{key} is no account; there are {', '.join(self._accounts) or 'none'}",
-            )
-            for index, key in enumerate(who.accounts)
-            if key not in self._accounts
+            *_unknown("audience.lists", who.lists, lists, mend),
+            *_unknown("audience.segments", who.segments, (), "is no segment; choose lists or recipients"),
+            *_unknown("audience.exclude_lists", who.exclude_lists, lists, mend),
+            *_unknown("audience.accounts", who.accounts, self._accounts, accounts),
         ]
         if not who.channels:
             found.append(Fault("audience.channels", "is empty; name at least one channel, or leave it out for all"))
         return found
+
+    async def _people_faults(self, who: Audience) -> list[Fault]:
+        known = {id for id in who.recipients if await self._store.recipient(id) is not None}
+        return list(_unknown("audience.recipients", who.recipients, known, "is no recipient; import them first"))
 
     def _frozen(self, campaign: Campaign, *, by: str, seed: int | None) -> Broadcast:
         now = self._clock.now()
@@ -269,12 +307,15 @@ class Broadcasts:
 
     async def stop(self, id: str) -> Broadcast:
         """Ends it for good: what is planned is cancelled, what is in flight arrives. Stopping twice is once."""
-        broadcast = await self.get(id)
-        if broadcast.status is not BroadcastStatus.STOPPED:
-            now = self._clock.now()
+        now = self._clock.now()
+        try:
             broadcast = await self._move(
                 id, BroadcastStatus.STOPPED, "be stopped", reason=None, reason_detail=None, finished_at=now
             )
+        except Conflict:
+            broadcast = await self.get(id)
+            if broadcast.status is not BroadcastStatus.STOPPED:
+                raise
         await self.cancel_rest(broadcast)
         return broadcast
 
@@ -321,15 +362,21 @@ class Broadcasts:
                 continue  # it moved meanwhile: judge again by where it is now
             return moved
 
-    async def active(self) -> Iterator[Broadcast]:
-        """Every broadcast that has not ended."""
-        statuses = frozenset(BroadcastStatus) - ENDED_STATUSES
-        listing = await self._store.broadcasts(statuses=statuses, page=Page(1, 1000))
-        return iter(listing.items)
+
+async def every(store: Store, *statuses: BroadcastStatus) -> list[Broadcast]:
+    """All broadcasts that stand in one of the statuses, newest launch first."""
+    found: dict[str, Broadcast] = {}
+    for number in count(1):
+        listing = await store.broadcasts(statuses=statuses, page=Page(number, _PAGE))
+        found.update((broadcast.id, broadcast) for broadcast in listing.items)
+        if len(listing.items) < _PAGE:
+            break
+    return list(found.values())
 
 
 def _open(tally: Mapping[str, int]) -> int:
-    return sum(n for key, n in tally.items() if key.startswith("state/") and key.endswith(("/planned", "/sending")))
+    states = report.deliveries(tally)
+    return sum(states[state] for state in OPEN_STATES)
 
 
 # --- validation ---------------------------------------------------------------------------------------
@@ -343,6 +390,17 @@ def _refuse(faults: list[Fault]) -> None:
 def _refuse_launched(campaign: Campaign) -> None:
     if campaign.status is not CampaignStatus.DRAFT:
         raise Conflict(f"{campaign.name} was launched, its content is locked; copy it to change it")
+
+
+def _unknown(field: str, wanted: Collection[str], known: Collection[str], mend: str) -> Iterator[Fault]:
+    for index, one in enumerate(wanted):
+        if one not in known:
+            yield Fault(f"{field}[{index}]", f"{one} {mend}")
+
+
+def _seed_faults(seed: int | None) -> Iterator[Fault]:
+    if seed is not None and not 0 <= seed <= _MAX_SEED:
+        yield Fault("seed", f"is a whole number from 0 to {_MAX_SEED}; leave it out for a new one")
 
 
 def _name_faults(name: str) -> Iterator[Fault]:
@@ -385,7 +443,7 @@ def _policy_faults(policies: Policies) -> Iterator[Fault]:
     for name, (least, most) in bounds.items():
         if not least <= getattr(policies, name) <= most:
             yield Fault(f"policies.{name}", f"is a number from {least} to {most}")
-    if policies.rate is not None and not policies.rate > 0:
+    if policies.rate is not None and not (isfinite(policies.rate) and policies.rate > 0):
         yield Fault("policies.rate", "is messages per second, more than 0; leave it out for the account's own rate")
     for channel, allowed in policies.presence.items():
         if allowed is not None and not allowed:

@@ -4,24 +4,29 @@ pressed. Every inbound counts once, however often the platform repeats it.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from broadcast.errors import Conflict
 from broadcast.model import (
+    ChannelName,
     Conversation,
     ConversationState,
     Event,
     EventType,
     Receipt,
     Recipient,
+    conversation_id,
 )
 from broadcast.ports import Clock, Inbound, Person, Random, Said, Store
 from broadcast.tracking import Press, read_payload
 
 #: PLATFORMS E: any case, trimmed, the whole message only.
 STOP_WORDS = frozenset(
-    {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "optout", "opt-out", "revoke", "/stop"}
+    {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "optout", "opt-out", "opt out", "revoke", "/stop"}
 )
 START_WORDS = frozenset({"start", "unstop", "/start"})
 HELP_WORDS = frozenset({"help", "/help"})
@@ -44,6 +49,33 @@ class Handled:
     command: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """One inbound with whose it is. `conversation` is as it stood before; `at` is when it was said, and it
+    `is_late` where something said after it came in first: platforms repeat and reorder their callbacks."""
+
+    inbound: Inbound
+    conversation: Conversation
+    recipient: Recipient
+    at: datetime
+    is_late: bool
+
+    @property
+    def is_overtaken(self) -> bool:
+        """They unsubscribed after they said this."""
+        since = self.recipient.unsubscribed_at
+        return self.is_late and since is not None and self.at < since
+
+    @property
+    def reopens(self) -> bool:
+        """Any word of a person reopens their conversation; one unsubscribed with the platform's own means only by
+        subscribing or writing again, which platforms take as the same (PLATFORMS D2)."""
+        state, said = self.conversation.state, self.inbound.said
+        if state is ConversationState.REACHABLE or self.is_late or said in {Said.BLOCKED, Said.UNSUBSCRIBED}:
+            return False
+        return state is not ConversationState.UNSUBSCRIBED or said in {Said.SUBSCRIBED, Said.TEXT}
+
+
 class Reception:
     """Takes in what channels parsed."""
 
@@ -60,11 +92,15 @@ class Reception:
     async def inbound(self, inbound: Inbound) -> Handled | None:
         """Acts on one inbound; ``None`` for one that was there before.
 
-        A crash between the steps loses no opt-out: the key is noted last, every step may be repeated.
+        A crash between the steps loses neither an opt-out nor a return: the key is noted last, every step may be
+        repeated, and a conversation is reopened only after what it was closed for is undone.
         """
         if await self._store.was_seen(inbound.account, inbound.key):
             return None
-        handled = await self._act(inbound, *await self._known(inbound))
+        word = await self._heard(inbound)
+        handled = await self._act(word)
+        if word.reopens:
+            await self._mark(word, ConversationState.REACHABLE)
         first = await self._store.first_time(inbound.account, inbound.key, self._clock.now())
         return handled if first else None
 
@@ -74,78 +110,89 @@ class Reception:
 
     # --- who it is ------------------------------------------------------------------------------------
 
-    async def _known(self, inbound: Inbound) -> tuple[Conversation, Recipient]:
-        """The conversation as it stands before this inbound, refreshed with what the inbound tells, and its
-        person; both are created for somebody new."""
+    async def _heard(self, inbound: Inbound) -> _Word:
+        """The conversation as it stood before this inbound, but for what the inbound tells of it, and its person;
+        both are created for somebody new."""
         known = await self._store.conversation(inbound.account, inbound.person.user_id)
         recipient = await self._person(inbound, known)
+        at = min(
+            inbound.at, self._clock.now()
+        )  # a platform's clock that runs ahead must not make all that follows late
+        seen = known.last_seen if known else None
         conversation = Conversation(
-            id=known.id if known else f"cnv_{inbound.account}_{inbound.person.user_id}",
+            id=known.id if known else conversation_id(inbound.account, inbound.person.user_id),
             account=inbound.account,
             channel=inbound.channel,
             recipient=recipient.id,
             user_id=inbound.person.user_id,
             reference=inbound.reference,
-            state=_state_after(known.state if known else ConversationState.REACHABLE, inbound.said),
-            last_seen=inbound.at,
+            state=known.state if known else ConversationState.REACHABLE,
+            last_seen=max(at, seen or at),
         )
         await self._store.save_conversations([conversation])
-        before = replace(conversation, state=known.state) if known else conversation
-        return before, recipient
+        return _Word(inbound, conversation, recipient, at, is_late=seen is not None and at < seen)
 
     async def _person(self, inbound: Inbound, known: Conversation | None) -> Recipient:
-        """Their record, with what the platform tells filled in. Somebody else may take the same e-mail or be
-        creating the same person right now: then what the store says by then holds, without the e-mail."""
-        try:
-            return await self._told_person(inbound, known, inbound.person)
-        except Conflict:
-            return await self._told_person(inbound, known, replace(inbound.person, email=None))
+        """Their record, with what the platform tells filled in. Somebody else may have the same e-mail, or be
+        creating the same person right now: then what the store says by then holds, without the e-mail. What
+        they do counts even where what is told of them cannot be kept."""
+        without = replace(inbound.person, email=None)
+        stored = None
+        for person in (inbound.person, without, without):
+            stored = await self._stored(inbound.channel, person, known)
+            told = _told(stored or self._nobody(), inbound.channel, person)
+            if told == stored:
+                return told
+            with suppress(Conflict):
+                await self._store.save_recipients([told])
+                return told
+        if stored is None:
+            raise Conflict(f"{inbound.key} of {inbound.account} is of somebody who is being created right now")
+        return stored
 
-    async def _told_person(self, inbound: Inbound, known: Conversation | None, person: Person) -> Recipient:
+    async def _stored(self, channel: ChannelName, person: Person, known: Conversation | None) -> Recipient | None:
+        """Whose conversation it is, else whom the directory names by this channel id, else by this e-mail."""
         recipient = await self._store.recipient(known.recipient) if known else None
-        if recipient is None:
-            recipient = await self._matched(inbound, person)
-        told = _told(recipient, person)
-        if told != recipient or known is None:
-            await self._store.save_recipients([told])
-        return told
+        if recipient is not None:
+            return recipient
+        by_id = Recipient(id="", identities={channel: person.user_id})
+        found = await self._store.match_recipients([by_id, Recipient(id="", email=person.email)])
+        return next((one for one in found if one is not None), None)
 
-    async def _matched(self, inbound: Inbound, person: Person) -> Recipient:
-        """Somebody the directory names by this channel id or e-mail, else somebody new."""
-        wanted = Recipient(id="", email=person.email, identities={inbound.channel: person.user_id})
-        [found] = await self._store.match_recipients([wanted])
-        if found is not None:
-            return replace(found, identities={**wanted.identities, **found.identities})
-        return replace(wanted, id=self._random.id("rcp"), created_at=self._clock.now())
+    def _nobody(self) -> Recipient:
+        return Recipient(id=self._random.id("rcp"), created_at=self._clock.now())
 
     # --- what follows ---------------------------------------------------------------------------------
 
-    async def _act(self, inbound: Inbound, conversation: Conversation, recipient: Recipient) -> Handled:
-        handled = Handled(conversation, recipient)
-        match inbound.said:
-            case Said.BLOCKED:
-                await self._store.mark_conversation(conversation.id, ConversationState.BLOCKED, inbound.at)
+    async def _act(self, word: _Word) -> Handled:
+        handled = Handled(word.conversation, word.recipient)
+        match word.inbound.said:
+            case Said.BLOCKED if not word.is_late:
+                await self._mark(word, ConversationState.BLOCKED)
             case Said.UNSUBSCRIBED:
-                await self._store.set_unsubscribed(recipient.id, inbound.at)
-                await self._store.mark_conversation(conversation.id, ConversationState.UNSUBSCRIBED, inbound.at)
-            case Said.SUBSCRIBED if conversation.state is ConversationState.UNSUBSCRIBED:
+                await self._store.set_unsubscribed(word.recipient.id, self._clock.now())
+                await self._mark(word, ConversationState.UNSUBSCRIBED)
+            case Said.SUBSCRIBED if word.conversation.state is ConversationState.UNSUBSCRIBED and not word.is_late:
                 # They undo, with the platform's own means, what they did with them.
                 return await self._start(handled)
             case Said.TEXT:
-                return await self._text(handled, inbound)
+                return await self._text(handled, word)
             case Said.PRESSED:
-                return await self._pressed(handled, inbound)
+                return await self._pressed(handled, word.inbound)
         return handled
 
-    async def _text(self, handled: Handled, inbound: Inbound) -> Handled:
-        word = inbound.text.strip().casefold()
-        if word in STOP_WORDS:
+    async def _mark(self, word: _Word, state: ConversationState) -> None:
+        await self._store.mark_conversation(word.conversation.id, state, self._clock.now())
+
+    async def _text(self, handled: Handled, word: _Word) -> Handled:
+        said = _folded(word.inbound.text)
+        if said in STOP_WORDS:
             return await self._stop(handled)
-        if word in START_WORDS:
-            return await self._start(handled)
-        if word in HELP_WORDS:
+        if said in START_WORDS:
+            return replace(handled, answer=ALREADY_STOPPED) if word.is_overtaken else await self._start(handled)
+        if said in HELP_WORDS:
             return replace(handled, answer=HELP)
-        return replace(handled, command=inbound.text.strip())
+        return replace(handled, command=word.inbound.text.strip())
 
     async def _stop(self, handled: Handled) -> Handled:
         if handled.recipient.unsubscribed_at is not None:
@@ -164,11 +211,19 @@ class Reception:
         press = read_payload(inbound.text)
         if press is None:
             return replace(handled, command=inbound.text)
-        delivery = await self._store.delivery(press.delivery)
-        # A payload can be forged by an old client (PLATFORMS C3): it counts only for who got the message.
-        if delivery is not None and delivery.recipient == handled.recipient.id:
+        if await self._was_shown(press, handled.recipient):
             await self._store.add_events([self._click(press, f"{inbound.account}:{inbound.key}")])
         return handled
+
+    async def _was_shown(self, press: Press, recipient: Recipient) -> bool:
+        """A payload can be forged by an old client (PLATFORMS C3): it counts only for who got the message, and for
+        a button that it had."""
+        delivery = await self._store.delivery(press.delivery)
+        if delivery is None or delivery.channel is None or delivery.recipient != recipient.id or not delivery.sends:
+            return False
+        broadcast = await self._store.broadcast(delivery.broadcast)
+        buttons = broadcast.message.on(delivery.channel).buttons if broadcast else ()
+        return any(button.id == press.button for button in buttons)
 
     def _click(self, press: Press, key: str) -> Event:
         return Event(
@@ -180,18 +235,14 @@ class Reception:
         )
 
 
-def _state_after(state: ConversationState, said: Said) -> ConversationState:
-    """Any word of a person reopens their conversation; one unsubscribed with the platform's own means only by
-    subscribing or writing again, which platforms take as the same (PLATFORMS D2). What closes a
-    conversation is marked apart, with its consequences."""
-    if said in {Said.BLOCKED, Said.UNSUBSCRIBED}:
-        return state
-    if state is ConversationState.UNSUBSCRIBED and said not in {Said.SUBSCRIBED, Said.TEXT}:
-        return state
-    return ConversationState.REACHABLE
+def _folded(text: str) -> str:
+    """A text as our words are compared: wide letters as narrow ones, without case, without what does not show (a
+    phone that writes from right to left puts marks around words)."""
+    shown = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
+    return "".join(shown).strip().casefold()
 
 
-def _told(recipient: Recipient, person: Person) -> Recipient:
+def _told(recipient: Recipient, channel: ChannelName, person: Person) -> Recipient:
     """Fills in what the platform tells of somebody; what the directory says already stays."""
     return replace(
         recipient,
@@ -201,4 +252,5 @@ def _told(recipient: Recipient, person: Person) -> Recipient:
         locale=recipient.locale or person.locale,
         timezone=recipient.timezone or person.timezone,
         country=recipient.country or person.country,
+        identities={channel: person.user_id, **recipient.identities},
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from broadcast import audience, calendar, plan
+from broadcast import audience, calendar, plan, report
 from broadcast.audience import Accounts, Route, Unreachable
 from broadcast.calendar import WorkingTime
-from broadcast.campaigns import Broadcasts
+from broadcast.campaigns import Broadcasts, every
 from broadcast.errors import Conflict, Invalid
 from broadcast.model import (
     Broadcast,
@@ -25,7 +26,7 @@ from broadcast.model import (
     move_broadcast,
 )
 from broadcast.plan import FirstMoment
-from broadcast.ports import Account, Clock, Page, Store
+from broadcast.ports import Account, Clock, Store
 
 PAGE = 2_000
 
@@ -120,25 +121,38 @@ class Launching:
         self._clock = clock
         self._accounts: Accounts = {key: account.channel for key, account in accounts.items()}
         self._first = first
+        self._cut_short: set[str] = set()
 
     async def next_start(self) -> datetime | None:
         """When the earliest scheduled broadcast starts."""
-        waiting = await self._waiting(BroadcastStatus.SCHEDULED)
+        waiting = await every(self._store, BroadcastStatus.SCHEDULED)
         return min((broadcast.starts_at for broadcast in waiting), default=None)
 
     async def start_due(self) -> list[str]:
-        """Starts every scheduled broadcast whose start has come; says which it was that started them."""
+        """Starts every scheduled broadcast whose start has come, the earliest first; says which it was that started
+        them. Then goes on with those it began and could not finish, since the store failed."""
         now = self._clock.now()
-        due = [b for b in await self._waiting(BroadcastStatus.SCHEDULED) if b.starts_at <= now]
-        return [broadcast.id for broadcast in due if await self._start(broadcast)]
+        due = [b for b in await every(self._store, BroadcastStatus.SCHEDULED) if b.starts_at <= now]
+        started = [b.id for b in sorted(due, key=lambda b: (b.starts_at, b.id)) if await self._start(b)]
+        await self._take_up()
+        return started
 
     async def finish_interrupted(self) -> None:
-        """Goes on with plans that a crash cut short: planning again adds what is missing."""
-        for broadcast in await self._waiting(BroadcastStatus.INITIALIZING):
-            await self._initialize(broadcast)
+        """Goes on with plans and stops that a crash cut short: planning again adds what is missing."""
+        left = await every(self._store, BroadcastStatus.INITIALIZING, BroadcastStatus.STOPPED)
+        self._cut_short.update(broadcast.id for broadcast in left)
+        await self._take_up()
 
-    async def _waiting(self, status: BroadcastStatus) -> Sequence[Broadcast]:
-        return (await self._store.broadcasts(statuses=[status], page=Page(1, 1000))).items
+    async def _take_up(self) -> None:
+        """One that cannot be finished keeps no other from it."""
+        trouble: Exception | None = None
+        for id in sorted(self._cut_short):
+            try:
+                await self._go_on(await self._broadcasts.get(id))
+            except Exception as error:  # noqa: BLE001 - raised once the others had their turn
+                trouble = error
+        if trouble is not None:
+            raise trouble
 
     async def _start(self, broadcast: Broadcast) -> bool:
         claimed = move_broadcast(broadcast, BroadcastStatus.INITIALIZING)
@@ -146,28 +160,41 @@ class Launching:
             await self._store.save_broadcast(claimed, expected=BroadcastStatus.SCHEDULED)
         except Conflict:
             return False  # another host was first, or somebody stopped it
-        await self._initialize(claimed)
+        await self._go_on(claimed)
         return True
 
-    async def _initialize(self, broadcast: Broadcast) -> None:
-        count = await self._plan(broadcast)
-        now = self._clock.now()
-        started = (
-            move_broadcast(broadcast, BroadcastStatus.RUNNING, planned=count)
-            if count
-            else move_broadcast(
-                broadcast, BroadcastStatus.FAILED, planned=0, reason=BroadcastReason.EMPTY_AUDIENCE, finished_at=now
-            )
-        )
+    async def _go_on(self, broadcast: Broadcast) -> None:
+        self._cut_short.discard(broadcast.id)
         try:
-            await self._store.save_broadcast(started, expected=BroadcastStatus.INITIALIZING)
-        except Conflict:  # it was stopped while it was planned: what came after the stop goes too
-            await self._broadcasts.cancel_rest(broadcast)
-            return
-        await self._broadcasts.settle(broadcast.id)
+            if broadcast.status is BroadcastStatus.INITIALIZING:
+                await self._initialize(broadcast)
+            await self._tidy(broadcast.id)
+        except Exception:
+            self._cut_short.add(broadcast.id)
+            raise
 
-    async def _plan(self, broadcast: Broadcast) -> int:
-        """Plans page by page, in memory that does not grow with the audience; says how many there are."""
+    async def _initialize(self, broadcast: Broadcast) -> None:
+        await self._plan(broadcast)
+        tally = await self._store.tally(broadcast.id)
+        started = self._started(broadcast, sum(report.deliveries(tally).values()))
+        with suppress(Conflict):  # it was stopped while it was planned, or somebody else finished its plan
+            await self._store.save_broadcast(started, expected=BroadcastStatus.INITIALIZING)
+
+    def _started(self, broadcast: Broadcast, planned: int) -> Broadcast:
+        if planned:
+            return move_broadcast(broadcast, BroadcastStatus.RUNNING, planned=planned)
+        empty, now = BroadcastReason.EMPTY_AUDIENCE, self._clock.now()
+        return move_broadcast(broadcast, BroadcastStatus.FAILED, planned=0, reason=empty, finished_at=now)
+
+    async def _tidy(self, id: str) -> None:
+        """What was planned after a stop goes too; where nobody can be written to, it is over at once."""
+        stands = await self._broadcasts.get(id)
+        if stands.status is BroadcastStatus.STOPPED:
+            await self._broadcasts.cancel_rest(stands)
+        await self._broadcasts.settle(id)
+
+    async def _plan(self, broadcast: Broadcast) -> None:
+        """Plans page by page, in memory that does not grow with the audience, until it is done or stopped."""
         plan_of = _Planner(broadcast, self._accounts, self._first(broadcast), self._clock.now())
         after = ""
         while people := await self._store.audience(broadcast.audience, after=after, limit=PAGE):
@@ -176,14 +203,15 @@ class Launching:
                 await self._store.save_conversations(opened)
             await self._store.plan(deliveries)
             after = people[-1][0].id
-        return plan_of.position
+            if (await self._broadcasts.get(broadcast.id)).status is not BroadcastStatus.INITIALIZING:
+                return
 
 
 class _Planner:
-    """Plans an audience page by page; `position` is how many there are so far."""
+    """Plans an audience page by page."""
 
     def __init__(self, broadcast: Broadcast, accounts: Accounts, first: FirstMoment, at: datetime) -> None:
-        self.position = 0
+        self._position = 0
         self._broadcast = broadcast
         self._accounts = accounts
         self._first = first
@@ -204,7 +232,7 @@ class _Planner:
             if isinstance(way, Route) and way.new:
                 opened.append(way.conversation)
             deliveries.append(self._delivery(recipient, way))
-            self.position += 1
+            self._position += 1
         return deliveries, opened
 
     def _delivery(self, recipient: Recipient, way: Route | Unreachable) -> Delivery:
@@ -212,7 +240,7 @@ class _Planner:
             self._broadcast,
             recipient,
             way,
-            position=self.position,
+            position=self._position,
             working=self._calendars.of(recipient),
             first=self._first,
             at=self._at,

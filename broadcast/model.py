@@ -273,6 +273,11 @@ class Conversation:
     last_seen: datetime | None = None
 
 
+def conversation_id(account: str, user_id: str) -> str:
+    """A function of both, so that two who open the same conversation at once open one."""
+    return f"cnv_{account}_{user_id}"
+
+
 # --- when ---------------------------------------------------------------------------------------------
 
 
