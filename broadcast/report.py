@@ -199,7 +199,7 @@ def _tells(channel: ChannelName, type: EventType, reporting: Reporting) -> bool:
 
 
 def _hour_lines(tally: Tally) -> Iterator[HourLine]:
-    for hour in sorted({hour for (hour, _), _ in _under("hour", tally)}):
+    for hour in sorted({hour for (hour, _), number in _under("hour", tally) if number}):
         sent, clicked = (tally.get(f"hour/{hour}/{what}", 0) for what in ("sent", "clicked"))
         yield HourLine(datetime.fromisoformat(hour), sent, clicked)
 
@@ -210,7 +210,7 @@ _TRIED = ("attempts", "sent", "absent")
 def _rung_lines(tally: Tally) -> Iterator[RungLine]:
     """In the order in which they are climbed."""
     order = list(Rung)
-    tried = {(int(round), Rung(rung)) for (round, rung, _), _ in _under("round", tally)}
+    tried = {(int(round), Rung(rung)) for (round, rung, _), number in _under("round", tally) if number}
     for round, rung in sorted(tried, key=lambda one: (one[0], order.index(one[1]))):
         attempts, sent, absent = (tally.get(f"round/{round}/{rung}/{what}", 0) for what in _TRIED)
         yield RungLine(round, rung, attempts, sent, absent)

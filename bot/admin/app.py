@@ -44,4 +44,11 @@ def admin_app(services: AdminServices) -> web.Application:
     """What the host mounts: ``app.add_subapp(PREFIX, admin_app(services))``."""
     app = web.Application(middlewares=[problems])
     app.add_routes(handlers(ROUTES, services))
+    app.on_response_prepare.append(_private)
     return app
+
+
+async def _private(_: web.Request, response: web.StreamResponse) -> None:
+    """Answers speak of people: nobody on the way keeps them, or takes them for anything but what they say."""
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"

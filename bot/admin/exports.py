@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import IO
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
@@ -58,7 +58,10 @@ Cell = str | int | None
 
 async def csv_of(request: web.Request, filename: str, rows: Rows) -> web.StreamResponse:
     """UTF-8 with a header, lines ending in CR LF (RFC 4180)."""
-    response = await _started(request, filename, f"{CSV}; charset=utf-8")
+    kind = f"{CSV}; charset=utf-8"
+    if request.method == hdrs.METH_HEAD:
+        return web.Response(headers=_headers(filename, kind))
+    response = await _started(request, filename, kind)
     await response.write(_csv_lines([list(COLUMNS)]))
     async for batch in _batches(rows):
         await response.write(_csv_lines(_harmless(cells) for cells in batch))
@@ -81,6 +84,8 @@ def _harmless(cells: list[Cell]) -> list[Cell]:
 
 async def xlsx_of(request: web.Request, filename: str, rows: Rows) -> web.StreamResponse:
     """One sheet, or as many as the rows need. It is made on disk before the first byte goes out."""
+    if request.method == hdrs.METH_HEAD:
+        return web.Response(headers=_headers(filename, XLSX))
     with tempfile.TemporaryFile() as file:
         sheets = _Sheets()
         async for batch in _batches(rows):
@@ -153,13 +158,11 @@ def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
 
 
 async def _started(request: web.Request, filename: str, content_type: str) -> web.StreamResponse:
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": content_type,
-            "Content-Disposition": f'attachment; filename="{filename}"',
-            "X-Content-Type-Options": "nosniff",
-        }
-    )
+    response = web.StreamResponse(headers=_headers(filename, content_type))
     problems.starts(request)
     await response.prepare(request)
     return response
+
+
+def _headers(filename: str, content_type: str) -> dict[str, str]:
+    return {"Content-Type": content_type, "Content-Disposition": f'attachment; filename="{filename}"'}

@@ -13,16 +13,19 @@ from datetime import timedelta
 from weakref import WeakValueDictionary
 
 import orjson
+import structlog
 from aiohttp import web
 
 from bot.admin.auth import Principal
-from broadcast.errors import Fault, Invalid
+from broadcast.errors import Fault, Invalid, StoreUnavailable
 from broadcast.ports import Clock, Tokens
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 KEPT_FOR = timedelta(hours=24)
 MAX_KEY = 255
+
+log = structlog.get_logger(__name__)
 
 Act = Callable[[], Awaitable[web.Response]]
 
@@ -54,8 +57,15 @@ class Answers:
             return _unpacked(answer)
         response = await act()
         if response.status < 500:
-            await self._tokens.remember_answer(key, digest, _packed(response), self._clock.now())
+            await self._keep(key, digest, response)
         return response
+
+    async def _keep(self, key: str, digest: str, response: web.Response) -> None:
+        """What was done is done: where it cannot be noted, its caller hears of it all the same."""
+        try:
+            await self._tokens.remember_answer(key, digest, _packed(response), self._clock.now())
+        except StoreUnavailable:
+            log.warning("answer_not_kept", status=response.status)
 
 
 def _checked(key: str) -> str:

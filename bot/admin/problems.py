@@ -71,6 +71,8 @@ def invalid(faults: Sequence[Fault]) -> web.Response:
 
 
 def _http(error: web.HTTPException, request: web.Request) -> web.Response:
+    if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        log.warning("admin_call_refused", method=request.method, path=request.path, status=error.status)
     kept = {name: error.headers[name] for name in _KEPT if name in error.headers}
     match error:
         case web.HTTPMethodNotAllowed():

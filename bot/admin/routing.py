@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -17,6 +18,8 @@ from bot.admin.bodies import Body
 from bot.admin.idempotency import Answers
 from bot.admin.services import AdminServices
 from bot.admin.validation import Nothing, Shape, read_json, read_query
+
+log = structlog.get_logger(__name__)
 
 SAFE = "GET"
 JSON = "application/json"
@@ -146,7 +149,9 @@ def _handler(route: Route, services: AdminServices, answers: Answers) -> Handler
         read_query(Nothing, _query(request))
         async with bodies.received(request, route.limit, upload=route.upload) as body:
             call = Call(services, by, request, body)
-            return await answers.once(request, by, body.digest, lambda: _acted(route, call, body))
+            response = await answers.once(request, by, body.digest, lambda: _acted(route, call, body))
+        log.info("admin_call", by=by.id, method=request.method, path=request.path, status=response.status)
+        return response
 
     return safe if route.method == SAFE else unsafe
 

@@ -184,6 +184,12 @@ def test_every_error_of_ours_has_its_status(error: Exception, status: int) -> No
     assert ("Retry-After" in answer.headers) == (status == 503)
 
 
+async def test_nobody_on_the_way_keeps_an_answer(api: Api) -> None:
+    """Answers speak of people; problems as well."""
+    for path in ("/recipients", "/recipients/rcp_x"):
+        assert (await api.get(path)).headers["Cache-Control"] == "no-store"
+
+
 # --- the same call again ------------------------------------------------------------------------------
 
 KEY = {"Idempotency-Key": "3f1c"}
@@ -252,6 +258,18 @@ async def test_a_key_has_a_form(api: Api, key: str) -> None:
     """1 to 255 printable characters."""
     answer = await api.post("/campaigns", SMALL, headers={"Idempotency-Key": key})
     assert (answer.status, answer.fields) == (422, ["Idempotency-Key"])
+
+
+async def test_what_was_done_is_told_even_where_it_cannot_be_noted(
+    api: Api, services: AdminServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the caller would do it again."""
+
+    async def failing(*_: Any) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    monkeypatch.setattr(services.store, "remember_answer", failing)
+    assert (await api.post("/campaigns", SMALL, headers=KEY)).status == 201
 
 
 async def test_a_fault_of_ours_is_not_kept(

@@ -257,7 +257,7 @@ async def test_a_report_tells_what_a_broadcast_came_to(api: Api, broadcast: str)
                 "clicked": zero,
             },
         ],
-        "hours": [{"hour": "2026-03-27T14:00:00Z", "sent": 0, "clicked": 1}],
+        "hours": [{"hour": "2026-03-27T14:00:00Z", "sent": 1, "clicked": 1}],
         "rounds": [{"round": 1, "rung": "slot", "attempts": 1, "sent": 1, "absent": 0}],
         "buttons": [
             {"button": "enrol", "type": "link", "label": "Enrol", "people": 1, "total": 1},
@@ -384,6 +384,13 @@ async def test_the_csv_has_the_columns_in_their_order(api: Api, broadcast: str) 
         "1,slot,3,2,,2026-03-27T14:00:05Z,,2026-03-27T14:03:00Z,2026-03-27T14:04:00Z,1692206589131"
     )
     assert [row[0] for row in others] == [BEN, CAT]
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+async def test_an_export_can_be_asked_about_without_its_rows(api: Api, broadcast: str, ending: str) -> None:
+    """HEAD is GET without the body."""
+    answer = await api.call("HEAD", f"/broadcasts/{broadcast}/deliveries.{ending}")
+    assert (answer.status, answer.body) == (200, b"")
 
 
 async def test_the_spreadsheet_has_the_same(api: Api, broadcast: str) -> None:

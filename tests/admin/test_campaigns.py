@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -203,6 +204,33 @@ async def test_a_fault_names_its_field(api: Api, path: str, value: Any, field: s
     assert (answer.status, answer.fields) == (422, [field])
     assert said in answer.body["errors"][0]["message"]
     assert (await api.get("/campaigns")).body["total"] == 0
+
+
+ODD: list[Any] = [None, True, -1, 10**30, 1.5, [], [[]], {}, {"x": 1}]
+ODD += ["", " ", "\u0000", "x" * 50_000, "{{ recipient.", "http://[", "0001-01-01", "9999-12-31"]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value of a body, itself included."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        yield from places(item, (*path, key))
+
+
+@pytest.mark.parametrize("path", list(places(CAMPAIGN))[1:], ids=lambda path: ".".join(map(str, path)))
+async def test_nothing_that_a_body_may_hold_is_a_fault_of_ours(api: Api, path: tuple[Any, ...]) -> None:
+    """Whatever stands wherever: it is taken, or it is the caller's fault and named."""
+    for odd in ODD:
+        body = deepcopy(CAMPAIGN)
+        inner: Any = body
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = odd
+        answer = await api.post("/campaigns", body)
+        assert answer.status in {201, 422}, odd
+        if answer.status == 422:
+            assert all(answer.fields), odd
 
 
 async def test_all_faults_are_told_at_once(api: Api) -> None:

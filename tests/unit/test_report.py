@@ -88,6 +88,7 @@ TALLY = {
     "hour/2026-03-27T14:00:00Z/sent": 5,
     "hour/2026-03-27T13:00:00Z/sent": 8,
     "hour/2026-03-27T14:00:00Z/clicked": 2,
+    "hour/2026-03-27T15:00:00Z/sent": 0,
     "event/delivered/viber/people": 2,
     "event/delivered/viber/total": 2,
     "event/read/teams/people": 4,
@@ -176,7 +177,7 @@ def test_a_channel_without_an_account_tells_nothing() -> None:
 
 
 def test_hours_are_in_order() -> None:
-    """An hour with clicks alone, or sends alone, has the other number at zero."""
+    """An hour with clicks alone, or sends alone, has the other number at zero; one with neither is left out."""
     assert MADE.hours == (
         HourLine(datetime(2026, 3, 27, 13, tzinfo=UTC), sent=8, clicked=0),
         HourLine(datetime(2026, 3, 27, 14, tzinfo=UTC), sent=5, clicked=2),
