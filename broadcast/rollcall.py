@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
@@ -16,6 +17,21 @@ from broadcast.ports import Account, Clock, PresenceProvider
 log = structlog.get_logger()
 
 
+class AtHand(ABC):
+    """A `PresenceProvider` that knows without asking anybody, as a simulation does: it is asked at the very moment
+    of each attempt."""
+
+    batch = 1
+    prefetch = False
+
+    @abstractmethod
+    def state(self, user_id: str) -> PresenceState:
+        """The state right now."""
+
+    async def states(self, user_ids: Sequence[str]) -> Mapping[str, PresenceState]:
+        return {user_id: self.state(user_id) for user_id in user_ids}
+
+
 class RollCall:
     """What is known of presence on one account. Only the last state of a person, for as long as it may be used:
     presence is personal. Without a provider everybody is allowed: the channel tells none."""
@@ -24,6 +40,7 @@ class RollCall:
         self, provider: PresenceProvider | None, *, account: Account, clock: Clock, retry: timedelta
     ) -> None:
         self._provider = provider
+        self._at_hand = provider if isinstance(provider, AtHand) else None
         self._channel: ChannelName = account.channel
         self._account = account.key
         self._clock = clock
@@ -49,9 +66,13 @@ class RollCall:
         if self._provider is None or not attempts.asks_presence(broadcast, self._channel):
             return True
         known = self._known.get(user_id)
-        if known is None or now - known[1] > attempts.FRESH:
+        if known is not None and now - known[1] <= attempts.FRESH:
+            return attempts.allows(broadcast, self._channel, known[0])
+        if self._at_hand is None:
             return None
-        return attempts.allows(broadcast, self._channel, known[0])
+        state = self._at_hand.state(user_id)
+        self._learn({user_id: state}, now)
+        return attempts.allows(broadcast, self._channel, state)
 
     def unasked(self, user_ids: Iterable[str], most: int) -> list[str]:
         """Up to `most` of these, each once, without those who are being asked already."""

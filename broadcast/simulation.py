@@ -49,7 +49,8 @@ from broadcast.model import (
     Throttled,
     Unknown,
 )
-from broadcast.ports import Account, Content, Features, Lease, PresenceProvider, Result, Store
+from broadcast.ports import Account, Content, Features, Lease, Result, Store
+from broadcast.rollcall import AtHand
 from broadcast.tracking import Links
 from broadcast.virtual_time import VirtualClock
 
@@ -402,11 +403,8 @@ class _Platform:
 _ACCEPTED = Sent("200")
 
 
-class _Presence(PresenceProvider):
-    """Tells the state that the scenario gives somebody at the moment of asking: never a batch, never beforehand."""
-
-    batch = 1
-    prefetch = False
+class _Presence(AtHand):
+    """Tells the state that the scenario gives somebody at the moment of asking."""
 
     def __init__(self, scenario: Scenario, channel: ChannelName, clock: VirtualClock) -> None:
         people = [person for person in scenario.people if person.channel is channel]
@@ -421,9 +419,8 @@ class _Presence(PresenceProvider):
         """Whether anybody's presence is known at all."""
         return bool(self._steps)
 
-    async def states(self, user_ids: Sequence[str]) -> Mapping[str, PresenceState]:
-        now = self._clock.now()
-        return {id: self._ask(id, now) for id in user_ids}
+    def state(self, user_id: str) -> PresenceState:
+        return self._ask(user_id, self._clock.now())
 
     def _ask(self, id: str, now: datetime) -> PresenceState:
         """Somebody whose channel tells none is always allowed, which is said with a state that is."""
