@@ -65,7 +65,7 @@ class Answers:
         try:
             await self._tokens.remember_answer(key, digest, _packed(response), self._clock.now())
         except StoreUnavailable:
-            log.warning("answer_not_kept", status=response.status)
+            log.warning("an answer was not kept for its key", action="answer_not_kept", status=response.status)
 
 
 def _checked(key: str) -> str:

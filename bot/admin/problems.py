@@ -56,7 +56,13 @@ def problem(error: Exception, request: web.Request) -> web.Response:
         return _http(error, request)
     status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), None)
     if status is None:
-        log.error("admin_call_failed", method=request.method, path=request.path, exc_info=error)
+        log.error(
+            "an admin call failed",
+            action="admin_call_failed",
+            method=request.method,
+            path=request.path,
+            exc_info=error,
+        )
         return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; the log says what")
     if isinstance(error, Invalid):
         return invalid(error.faults)
@@ -72,7 +78,13 @@ def invalid(faults: Sequence[Fault]) -> web.Response:
 
 def _http(error: web.HTTPException, request: web.Request) -> web.Response:
     if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        log.warning("admin_call_refused", method=request.method, path=request.path, status=error.status)
+        log.warning(
+            "an admin call was refused",
+            action="admin_call_refused",
+            method=request.method,
+            path=request.path,
+            status=error.status,
+        )
     kept = {name: error.headers[name] for name in _KEPT if name in error.headers}
     match error:
         case web.HTTPMethodNotAllowed():

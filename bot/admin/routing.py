@@ -150,7 +150,14 @@ def _handler(route: Route, services: AdminServices, answers: Answers) -> Handler
         async with bodies.received(request, route.limit, upload=route.upload) as body:
             call = Call(services, by, request, body)
             response = await answers.once(request, by, body.digest, lambda: _acted(route, call, body))
-        log.info("admin_call", by=by.id, method=request.method, path=request.path, status=response.status)
+        log.info(
+            "an admin call",
+            action="admin_call",
+            by=by.id,
+            method=request.method,
+            path=request.path,
+            status=response.status,
+        )
         return response
 
     return safe if route.method == SAFE else unsafe
