@@ -7,14 +7,16 @@ from pathlib import Path
 from broadcast.ports import Store
 from storage.errors import CannotOpen
 from storage.memory import MemoryStore
+from storage.mongo import MongoStore
 from storage.sqlite import SqliteStore
 
-_HELP = "write sqlite:///clarion.db, sqlite:////absolute/path.db or memory:"
+_HELP = "write sqlite:///clarion.db, sqlite:////absolute/path.db, mongodb://host:27017/clarion or memory:"
 
 
 async def open_store(url: str) -> Store:
-    """The store at ``sqlite:///file.db`` (relative), ``sqlite:////path/file.db`` or ``memory:``, ready for use. Its
-    caller closes it. Raises `CannotOpen`, in one line with the mend, for an address or file that cannot be used."""
+    """The store at ``sqlite:///file.db`` (relative), ``sqlite:////path/file.db``, ``mongodb://host:27017/name`` or
+    ``memory:``, ready for use. Its caller closes it. Raises `CannotOpen`, in one line with the mend, for an address,
+    file or server that cannot be used."""
     scheme, colon, rest = url.partition(":")
     match scheme.lower():
         case "memory" if colon and rest in {"", "//"}:
@@ -22,7 +24,7 @@ async def open_store(url: str) -> Store:
         case "sqlite":
             return await SqliteStore.open(_path(url, rest))
         case "mongodb" | "mongodb+srv":
-            raise CannotOpen(f"{scheme}: MongoDB is not available in this version; {_HELP}")
+            return await MongoStore.open(url)
     raise CannotOpen(f"{scheme or 'an empty address'} is no store that Clarion knows; {_HELP}")
 
 

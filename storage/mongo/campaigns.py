@@ -159,11 +159,8 @@ async def running(db: Access) -> list[str]:
 
 
 async def _keeps_busy(db: Access, account: str, broadcast: str) -> bool:
-    for state, index in (("planned", "due"), ("sending", "in_flight")):
-        wanted = {"account": account, "broadcast": broadcast, "state": state}
-        if await db.all("deliveries", wanted, {"_id": True}, limit=1, hint=index):
-            return True
-    return False
+    wanted = {"account": account, "state": {"$in": ["planned", "sending"]}, "broadcast": broadcast}
+    return bool(await db.all("deliveries", wanted, {"_id": True}, limit=1, hint="due"))
 
 
 async def counters(db: Access, broadcast: str) -> dict[str, int]:

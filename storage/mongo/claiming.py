@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bson import ObjectId
-from pymongo import UpdateOne
-from pymongo.operations import UpdateMany
 
 from broadcast import tally
 from broadcast.model import ChannelName, Delivery, DeliveryState, move_delivery
@@ -18,7 +16,7 @@ from storage.codec import micros_or_none
 from storage.mongo import documents
 from storage.mongo.base import among
 from storage.mongo.campaigns import running
-from storage.mongo.connection import Access, Unit
+from storage.mongo.connection import Access, Change, Document, Unit, change, change_where
 
 Place = tuple[int, int, str]  # due_at, position, id
 
@@ -123,60 +121,58 @@ class Claim:
         """Answers the ids granted. What is read here is what holds at the commit: a stop of any kind that ends
         planned deliveries writes them, and then one of the two begins anew; a pause that comes later than what
         was read counts as later."""
-        self.taken = await _grantable(unit, account, [delivery.id for delivery in deliveries])
+        self.taken = await _grantable(unit, account, deliveries)
         grantable = {document["_id"] for document in self.taken}
         granted: dict[str, Delivery] = {}
         for delivery in deliveries:
             if delivery.id in grantable:
                 granted.setdefault(delivery.id, delivery)
-        await unit.bulk("deliveries", [*self._changes(granted)])
+        await unit.change("deliveries", [*self._changes(granted)])
         _count(unit, self.taken, DeliveryState.PLANNED, DeliveryState.SENDING)
         return [*granted]
 
-    def _changes(self, granted: Mapping[str, Delivery]) -> Iterator[UpdateMany]:
+    def _changes(self, granted: Mapping[str, Delivery]) -> Iterator[Change]:
         """Those that change alike change together: most of a batch is its first send at one moment."""
         alike: dict[tuple[int, int | None], list[str]] = defaultdict(list)
         for delivery in granted.values():
             alike[delivery.sends, micros_or_none(delivery.rung_at)].append(delivery.id)
         for (sends, rung_at), ids in alike.items():
-            change = {"state": "sending", "sends": sends, "rung_at": rung_at, "claim": self.token}
-            yield UpdateMany({"_id": among(ids)}, {"$set": change})
+            values = {"state": "sending", "sends": sends, "rung_at": rung_at, "claim": self.token}
+            yield change_where({"_id": among(ids)}, {"$set": values}, multi=True)
 
     async def undo(self, unit: Unit) -> None:
         """Puts back what was claimed, if it was: whoever asked was told that it could not be written."""
         mine = {"_id": among(document["_id"] for document in self.taken), "state": "sending", "claim": self.token}
         held = {document["_id"] for document in await unit.all("deliveries", mine, {"_id": True})}
         back = [document for document in self.taken if document["_id"] in held]
-        await unit.bulk("deliveries", [_put_back(document) for document in back])
+        await unit.change("deliveries", [_put_back(document) for document in back])
         _count(unit, back, DeliveryState.SENDING, DeliveryState.PLANNED)
 
 
-def _put_back(document: Mapping[str, Any]) -> UpdateOne:
-    change = {"state": "planned", "sends": document["sends"], "rung_at": document.get("rung_at")}
-    return UpdateOne({"_id": document["_id"]}, {"$set": change})
+def _put_back(document: Mapping[str, Any]) -> Change:
+    values = {"state": "planned", "sends": document["sends"], "rung_at": document.get("rung_at")}
+    return change(document["_id"], {"$set": values})
 
 
-async def _grantable(unit: Unit, account: str, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Those still planned, in running broadcasts, to people who may be written to where they can be reached."""
-    planned = await unit.all("deliveries", {"_id": among(ids), "account": account, "state": "planned"}, _CLAIMED)
-    if not planned:
+async def _grantable(unit: Unit, account: str, deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
+    """Those still planned, in running broadcasts, to people who may be written to where they can be reached: all
+    asked in one command. What a delivery points at never changes, so that the values given tell what to ask for."""
+    if not deliveries:
         return []
-    runs = await _fitting(unit, "broadcasts", planned, "broadcast", {"status": "running"})
-    willing = await _fitting(unit, "recipients", planned, "recipient", {"unsubscribed_at": None})
-    reachable = await _fitting(unit, "conversations", planned, "conversation", {"state": "reachable"})
-    return [
-        one
-        for one in planned
-        if one["broadcast"] in runs and one["recipient"] in willing and one.get("conversation") in reachable
-    ]
+    places = [one.conversation for one in deliveries if one.conversation]
+    conditions: dict[str, tuple[str, Document, Document]] = {
+        "broadcast": _fitting("broadcasts", {one.broadcast for one in deliveries}, {"status": "running"}),
+        "recipient": _fitting("recipients", {one.recipient for one in deliveries}, {"unsubscribed_at": None}),
+        "conversation": _fitting("conversations", places, {"state": "reachable"}),
+    }
+    planned = {"_id": among(one.id for one in deliveries), "account": account, "state": "planned"}
+    found, others = await unit.with_others("deliveries", planned, _CLAIMED, conditions)
+    fits = {name: {one["_id"] for one in others[name]} for name in conditions}
+    return [one for one in found if all(one.get(name) in fits[name] for name in conditions)]
 
 
-async def _fitting(
-    unit: Unit, collection: str, planned: Sequence[Mapping[str, Any]], name: str, condition: Mapping[str, Any]
-) -> set[str]:
-    ids = {document[name] for document in planned if document.get(name)}
-    found = await unit.all(collection, {"_id": among(ids), **condition}, {"_id": True})
-    return {document["_id"] for document in found}
+def _fitting(collection: str, ids: Iterable[str], condition: Document) -> tuple[str, Document, Document]:
+    return collection, {"_id": among(ids), **condition}, {"_id": True}
 
 
 def _count(unit: Unit, moved: Sequence[Mapping[str, Any]], before: DeliveryState, after: DeliveryState) -> None:

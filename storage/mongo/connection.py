@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
-from pymongo import ReturnDocument, UpdateOne, uri_parser
-from pymongo.errors import PyMongoError
-from pymongo.operations import UpdateMany
+from pymongo import ReturnDocument, uri_parser
+from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
@@ -27,7 +26,7 @@ from storage.mongo.meaning import BY_CODE, code_of, is_duplicate, told
 
 T = TypeVar("T")
 Document = Mapping[str, Any]
-Operation = UpdateOne | UpdateMany
+Change = dict[str, Any]
 Run = Callable[["Unit"], Awaitable[T]]
 
 _APP = "clarion"
@@ -56,11 +55,24 @@ _STUCK = 2.0  # seconds after which a transaction in the way is looked for
 _ABANDONED = 3 * 1_000_000  # microseconds without a sign after which an open transaction's owner counts as dead
 _NO_SUCH_TIME = 50  # the server's code for an operation that took longer than it may
 
+_IN_ONE_COMMAND = 1_000  # changes: a command is at most 16 MB
+_AT_ONCE = 10_000  # documents of one answer, where they fit into 16 MB
+
 LANES = 6  # transactions at once
 
 
 class OutcomeUnknown(StoreUnavailable):
     """The connection was lost at the commit, for so long that it cannot be told what became of it."""
+
+
+def change(id: str, update: Document, *, upsert: bool = False) -> Change:
+    """What happens to the one document of that id."""
+    return change_where({"_id": id}, update, upsert=upsert)
+
+
+def change_where(filter: Document, update: Document, *, upsert: bool = False, multi: bool = False) -> Change:
+    """What happens to the first document that fits, or to all."""
+    return {"q": filter, "u": update, "upsert": upsert, "multi": multi}
 
 
 class Access:
@@ -84,7 +96,9 @@ class Access:
         skip: int = 0,
         hint: str | None = None,
     ) -> list[dict[str, Any]]:
-        cursor = self._db[collection].find(filter, fields, limit=limit, skip=skip, session=self._session)
+        cursor = self._db[collection].find(
+            filter, fields, limit=limit, skip=skip, batch_size=_AT_ONCE, session=self._session
+        )
         if sort:
             cursor = cursor.sort(list(sort))
         if hint is not None:
@@ -92,8 +106,28 @@ class Access:
         return await cursor.to_list(None)
 
     async def piped(self, collection: str, pipeline: Sequence[Document]) -> list[dict[str, Any]]:
-        cursor = self._db[collection].aggregate(list(pipeline), session=self._session)
+        cursor = self._db[collection].aggregate(list(pipeline), batchSize=_AT_ONCE, session=self._session)
         return await cursor.to_list(None)
+
+    async def with_others(
+        self,
+        collection: str,
+        filter: Document,
+        fields: Document,
+        others: Mapping[str, tuple[str, Document, Document]],
+    ) -> tuple[list[dict[str, Any]], Mapping[str, list[dict[str, Any]]]]:
+        """Those that fit, and if there are any what fits in `others` (by name: collection, filter, fields), all as
+        of one moment and in one command."""
+        pipeline: list[Document] = [
+            {"$match": filter},
+            {"$project": fields},
+            {"$group": {"_id": None, "found": {"$push": "$$ROOT"}}},
+        ]
+        for name, (other, wanted, shown) in others.items():
+            stages = [{"$match": wanted}, {"$project": shown}]
+            pipeline.append({"$lookup": {"from": other, "pipeline": stages, "as": name}})
+        together = await self.piped(collection, pipeline)
+        return (together[0]["found"], together[0]) if together else ([], {key: [] for key in others})
 
     async def count(self, collection: str, filter: Document) -> int:
         return await self._db[collection].count_documents(filter, session=self._session)
@@ -138,9 +172,14 @@ class Access:
             maxTimeMS=milliseconds,
         )
 
-    async def bulk(self, collection: str, operations: Sequence[Operation]) -> None:
-        if operations:
-            await self._db[collection].bulk_write(list(operations), ordered=True, session=self._session)
+    async def change(self, collection: str, changes: Sequence[Change]) -> None:
+        """One after the other, in one command for many of them: half the price of the driver's own bulk writes."""
+        for begin in range(0, len(changes), _IN_ONE_COMMAND):
+            updates = changes[begin : begin + _IN_ONE_COMMAND]
+            command = {"update": collection, "updates": updates}
+            written = await self._db.command(command, session=self._session)
+            if written.get("writeErrors"):
+                raise BulkWriteError(written)
 
     async def delete_many(self, collection: str, filter: Document) -> None:
         await self._db[collection].delete_many(filter, session=self._session)

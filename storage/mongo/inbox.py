@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
-from pymongo import UpdateOne
 
 from broadcast import tracking
 from broadcast.model import OPEN_STATES, Conversation, Delivery, Event, EventType, Receipt
@@ -20,7 +19,7 @@ from storage import changes
 from storage.codec import micros
 from storage.mongo import documents
 from storage.mongo.base import Base, among
-from storage.mongo.connection import Unit
+from storage.mongo.connection import Change, Unit, change, change_where
 
 _TOUCH = {"$inc": {"touched": 1}}
 
@@ -91,10 +90,10 @@ class _Noting:
 
     async def _write(self) -> None:
         touched = dict.fromkeys(document["delivery"] for document in self._new)
-        await self._unit.bulk("deliveries", [UpdateOne({"_id": id}, self._change(id)) for id in touched])
+        await self._unit.change("deliveries", [change(id, self._update(id)) for id in touched])
         await self._unit.insert("events", self._new)
 
-    def _change(self, id: str) -> Mapping[str, Any]:
+    def _update(self, id: str) -> Mapping[str, Any]:
         after = self._deliveries[id]
         if after is self._before[id]:
             return _TOUCH
@@ -138,14 +137,14 @@ async def _keep_waiting(unit: Unit, spoken: Sequence[tuple[Receipt, Conversation
         return
     await unit.update_many("deliveries", {"_id": among(still_open)}, _TOUCH)
     places = {*still_open.values()}
-    await unit.bulk("waiting", [_waits(*one) for one in spoken if one[1].id in places])
+    await unit.change("waiting", [_waits(*one) for one in spoken if one[1].id in places])
 
 
-def _waits(receipt: Receipt, conversation: Conversation) -> UpdateOne:
+def _waits(receipt: Receipt, conversation: Conversation) -> Change:
     """The first of those that say the same is kept."""
     document = {**documents.of_receipt(receipt), "conversation": conversation.id}
     once = {name: document.pop(name) for name in ("conversation", "type", "message_id", "up_to")}
-    return UpdateOne(once, {"$setOnInsert": document}, upsert=True)
+    return change_where(once, {"$setOnInsert": document}, upsert=True)
 
 
 async def _open(unit: Unit, conversations: Iterable[str]) -> dict[str, str]:
@@ -155,12 +154,9 @@ async def _open(unit: Unit, conversations: Iterable[str]) -> dict[str, str]:
     return {document["_id"]: document["conversation"] for document in found}
 
 
-async def apply_waiting(unit: Unit, conversations: Iterable[str | None]) -> None:
+async def apply_waiting(unit: Unit, conversations: Iterable[str]) -> None:
     """What came before the outcomes just recorded on these conversations; forgotten once nothing is open there."""
-    places = among({id for id in conversations if id is not None})
-    kept = await unit.all("waiting", {"conversation": places}, sort=[("_id", 1)])
-    if not kept:
-        return
+    kept = await unit.all("waiting", {"conversation": among(conversations)}, sort=[("_id", 1)])
     waited_on = {document["conversation"] for document in kept}
     found = await unit.all("conversations", {"_id": among(waited_on)})
     known = {document["_id"]: documents.conversation(document) for document in found}

@@ -93,7 +93,7 @@ class Ledger(Leases):
     async def in_flight(self, lease: Lease) -> list[Due]:
         async def run(db: Access) -> list[Due]:
             wanted = {"account": lease.account, "state": "sending"}
-            found = await db.all("deliveries", wanted, documents.DELIVERY, sort=_PLAN_ORDER, hint="in_flight")
+            found = await db.all("deliveries", wanted, documents.DELIVERY, sort=_PLAN_ORDER, hint="due")
             return await claiming.known(db, found)
 
         return await self._read(run)

@@ -8,15 +8,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from pymongo import UpdateOne
-
 from broadcast.errors import Conflict
 from broadcast.model import Audience, Conversation, ConversationState, Reason, Recipient
 from broadcast.ports import Listing, Page
 from storage import changes, codec
 from storage.mongo import documents
 from storage.mongo.base import Base, among, containing
-from storage.mongo.connection import Access, Unit
+from storage.mongo.connection import Access, Change, Unit, change
 from storage.mongo.skipping import mark, skip_planned
 
 
@@ -84,8 +82,8 @@ class People(Base):
         return {document["_id"]: document["name"] for document in found}
 
     async def ensure_lists(self, lists: Mapping[str, str]) -> None:
-        new = [UpdateOne({"_id": id}, {"$setOnInsert": {"name": name}}, upsert=True) for id, name in lists.items()]
-        await self._write(lambda unit: unit.bulk("lists", new))
+        new = [change(id, {"$setOnInsert": {"name": name}}, upsert=True) for id, name in lists.items()]
+        await self._write(lambda unit: unit.change("lists", new))
 
     async def conversation(self, account: str, user_id: str) -> Conversation | None:
         found = await self._read(lambda db: db.one("conversations", {"account": account, "user_id": user_id}))
@@ -112,7 +110,7 @@ async def _save_recipients(unit: Unit, batch: Mapping[str, Recipient]) -> None:
         raise _belongs_to_another(claimed[taken])
     moving = {"_id": among(batch), "names": {"$exists": True}}
     await unit.update_many("recipients", moving, {"$unset": {"names": ""}})
-    await unit.bulk("recipients", [_replaced(recipient) for recipient in batch.values()])
+    await unit.change("recipients", [_replaced(recipient) for recipient in batch.values()])
 
 
 def _claimed(batch: Mapping[str, Recipient]) -> dict[str, str]:
@@ -129,12 +127,11 @@ def _belongs_to_another(id: str) -> Conflict:
     return Conflict(f"the external id, e-mail or a channel id of {id} belongs to another recipient")
 
 
-def _replaced(recipient: Recipient) -> UpdateOne:
+def _replaced(recipient: Recipient) -> Change:
     values = documents.of_recipient(recipient)
     kept = {name: value for name, value in values.items() if value is not None}
     gone = {name: "" for name, value in values.items() if value is None}
-    change: dict[str, Any] = {"$set": kept, "$unset": gone} if gone else {"$set": kept}
-    return UpdateOne({"_id": recipient.id}, change, upsert=True)
+    return change(recipient.id, {"$set": kept, "$unset": gone} if gone else {"$set": kept}, upsert=True)
 
 
 def _meant(audience: Audience) -> dict[str, Any]:
@@ -170,8 +167,8 @@ async def _save_conversations(unit: Unit, batch: Sequence[Conversation]) -> None
         if before is None and owners.setdefault(given.id, who) != who:
             raise Conflict(f"conversation {given.id} is of another user")
         kept[who] = changes.merged(before, given)
-    await unit.bulk("conversations", [_kept(conversation) for conversation in kept.values()])
+    await unit.change("conversations", [_kept(conversation) for conversation in kept.values()])
 
 
-def _kept(conversation: Conversation) -> UpdateOne:
-    return UpdateOne({"_id": conversation.id}, {"$set": documents.of_conversation(conversation)}, upsert=True)
+def _kept(conversation: Conversation) -> Change:
+    return change(conversation.id, {"$set": documents.of_conversation(conversation)}, upsert=True)

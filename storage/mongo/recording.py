@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from pymongo import UpdateOne
 
 from broadcast import tally
 from broadcast.model import Attempt, ChannelName, ConversationState, Delivery, DeliveryState
@@ -17,7 +16,7 @@ from broadcast.ports import Result
 from storage.codec import json_text, micros
 from storage.mongo import documents
 from storage.mongo.base import among
-from storage.mongo.connection import Unit
+from storage.mongo.connection import Change, Unit, change
 from storage.mongo.inbox import apply_waiting
 from storage.mongo.skipping import mark
 
@@ -61,14 +60,15 @@ class Recording:
         self._unit = unit
         self._account = account
         self._stored: dict[str, _Stored] = {}
-        self._writes: list[UpdateOne] = []
+        self._waited_on: set[str] = set()
+        self._writes: list[Change] = []
         self._learned: dict[str, dict[str, Any]] = defaultdict(dict)
         self._moves: dict[tuple[Any, ...], tuple[DeliveryState, Delivery]] = {}
         self._tries: dict[tuple[Any, ...], Attempt] = {}
         self._counts: dict[tuple[Any, ...], int] = defaultdict(int)
 
     async def run(self, outcomes: Sequence[Outcome]) -> list[str]:
-        await self._load([outcome.result.delivery.id for outcome in outcomes])
+        await self._load([outcome.result.delivery for outcome in outcomes])
         written = []
         for outcome in outcomes:
             stored = self._stored.get(outcome.result.delivery.id)
@@ -80,23 +80,30 @@ class Recording:
         await self._flush()
         await self._learn()
         self._count()
-        if written:
-            await apply_waiting(self._unit, [self._stored[id].conversation for id in written])
+        told_of = self._waited_on & {self._stored[id].conversation for id in written}
+        if told_of:
+            await apply_waiting(self._unit, told_of)
         return written
 
-    async def _load(self, wanted: Sequence[str]) -> None:
-        if wanted:
-            found = await self._unit.all("deliveries", {"_id": among(wanted)}, _GUARDS)
-            self._stored = {document["_id"]: _stored(document) for document in found}
+    async def _load(self, given: Sequence[Delivery]) -> None:
+        """What is stored of them, and whether any receipt waits on their conversations, in one command."""
+        if not given:
+            return
+        places = {one.conversation for one in given if one.conversation}
+        waiting = {"waiting": ("waiting", {"conversation": among(places)}, {"conversation": True})}
+        wanted = {"_id": among(one.id for one in given)}
+        found, others = await self._unit.with_others("deliveries", wanted, _GUARDS, waiting)
+        self._stored = {document["_id"]: _stored(document) for document in found}
+        self._waited_on = {document["conversation"] for document in others["waiting"]}
 
     def _note(self, stored: _Stored, result: Result) -> None:
         after = result.delivery
-        change: dict[str, Any] = {"$set": documents.of_progress(after)}
+        update: dict[str, Any] = {"$set": documents.of_progress(after)}
         if result.attempt is not None:
-            change["$push"] = {"lines": documents.of_attempt(result.attempt)}
+            update["$push"] = {"lines": documents.of_attempt(result.attempt)}
             kind = self._try(stored, result.attempt, new_rung=result.new_rung)
             self._counts[kind] += 1
-        self._writes.append(UpdateOne({"_id": after.id}, change))
+        self._writes.append(change(after.id, update))
         self._move(stored, result.before, after)
         stored.state, stored.possibly_doubled = str(after.state), after.possibly_doubled
 
@@ -130,7 +137,7 @@ class Recording:
                 self._stored[id].state = str(DeliveryState.SKIPPED)
 
     async def _flush(self) -> None:
-        await self._unit.bulk("deliveries", self._writes)
+        await self._unit.change("deliveries", self._writes)
         self._writes = []
 
     async def _learn(self) -> None:
@@ -140,8 +147,8 @@ class Recording:
         writes = []
         for document in await self._unit.all("conversations", wanted, {"reference": True}):
             merged = {**orjson.loads(document["reference"]), **self._learned[document["_id"]]}
-            writes.append(UpdateOne({"_id": document["_id"]}, {"$set": {"reference": json_text(merged)}}))
-        await self._unit.bulk("conversations", writes)
+            writes.append(change(document["_id"], {"$set": {"reference": json_text(merged)}}))
+        await self._unit.change("conversations", writes)
 
     def _count(self) -> None:
         """Moves of one kind add the same: one of each is asked for its deltas."""

@@ -17,7 +17,6 @@ from storage.mongo.connection import Connection, opening
 from storage.mongo.meaning import code_of
 
 _EXISTS = 48  # the server's code for a collection that is there already
-_PLANNED = {"state": "planned"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,12 @@ _FIRST = Migration(
         "control": (),
         "deliveries": (
             # What is due: paused broadcasts are never looked at, each running one is read from its first due on.
-            Index("due", {"account": 1, "broadcast": 1, "due_at": 1, "position": 1, "_id": 1}, only=_PLANNED),
-            Index("in_flight", {"account": 1, "position": 1, "_id": 1}, only={"state": "sending"}),
+            # What is in flight is in it too: every index of this collection has its price at every change of state.
+            Index(
+                "due",
+                {"account": 1, "state": 1, "broadcast": 1, "due_at": 1, "position": 1, "_id": 1},
+                only={"state": {"$in": ["planned", "sending"]}},
+            ),
             Index("in_order", {"broadcast": 1, "position": 1, "_id": 1}),
             Index("to_recipient", {"recipient": 1}),
             Index("on_conversation", {"conversation": 1}),

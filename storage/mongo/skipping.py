@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from pymongo import UpdateOne
-
 from broadcast.model import ConversationState, Delivery, Reason
 from storage import changes
 from storage.mongo import documents
-from storage.mongo.connection import Unit
+from storage.mongo.connection import Change, Unit, change
 
 
 async def mark(unit: Unit, conversation: str, state: ConversationState, at: datetime) -> list[str]:
@@ -35,12 +33,12 @@ async def skip_planned(unit: Unit, whose: Mapping[str, Any], *, reason: Reason, 
 
 async def end(unit: Unit, planned: Iterable[Delivery], ended: Callable[[Delivery], Delivery]) -> list[str]:
     """Writes what `ended` makes of each, with its counters; answers the ids."""
-    writes: list[UpdateOne] = []
+    writes: list[Change] = []
     written = []
     for before in planned:
         after = ended(before)
-        writes.append(UpdateOne({"_id": before.id}, {"$set": documents.of_progress(after)}))
+        writes.append(change(before.id, {"$set": documents.of_progress(after)}))
         unit.tally(before.broadcast, changes.move_deltas(before, after))
         written.append(before.id)
-    await unit.bulk("deliveries", writes)
+    await unit.change("deliveries", writes)
     return written
