@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 START = datetime(2026, 3, 27, 8, tzinfo=UTC)
 ACCOUNT = "teams/default"
-PLAN_BATCH = 1_000
+PLAN_BATCH = 10_000
 
 
 class Timer:
