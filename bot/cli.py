@@ -135,6 +135,7 @@ def _say(line: str) -> None:
 
 
 @click.group(
+    "clarion",
     cls=OneLine,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},

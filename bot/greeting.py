@@ -41,7 +41,8 @@ def _account(one: ConfiguredAccount, settings: Settings) -> Iterator[str]:
     elif one.connected:
         yield f"  {one.key}  connected{_way(one, settings)}"
     else:
-        yield f"  {one.key}  NOT CONNECTED, do this: {(one.trouble or '').removeprefix(f'{one.key}: ')}"
+        do = (one.trouble or "").removeprefix(one.key).lstrip(": ")
+        yield f"  {one.key}  NOT CONNECTED, do this: {do}"
 
 
 def _way(one: ConfiguredAccount, settings: Settings) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 #: Teams puts the bot's name before what is written in a group.
-_MENTION = re.compile(r"^\s*(?:<at[^>]*>.*?</at>\s*)+", re.IGNORECASE | re.DOTALL)
+_MENTION = re.compile(r"^\s*(?:<at[^>]*>.*?</at>(?:\s|&nbsp;)*)+", re.IGNORECASE | re.DOTALL)
 _COMMAND = re.compile(r"/(?P<word>[a-z]+)(?:@\w+)?(?:\s+(?P<rest>.*))?", re.IGNORECASE | re.DOTALL)
 _CONFIRM = re.compile(r"(?P<name>.+)\s+confirm", re.IGNORECASE | re.DOTALL)
 _QUOTES = (("“", "”"), ('"', '"'), ("'", "'"), ("«", "»"))
