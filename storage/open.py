@@ -15,8 +15,8 @@ _HELP = "write sqlite:///clarion.db, sqlite:////absolute/path.db, mongodb://host
 
 async def open_store(url: str) -> Store:
     """The store at ``sqlite:///file.db`` (relative), ``sqlite:////path/file.db``, ``mongodb://host:27017/name`` or
-    ``memory:``, ready for use. Its caller closes it. Raises `CannotOpen`, in one line with the mend, for an address,
-    file or server that cannot be used."""
+    ``memory:``, ready for use. Its caller closes it. Raises `CannotOpen`, in one line with the mend, for an
+    address, file or server that cannot be used."""
     scheme, colon, rest = url.partition(":")
     match scheme.lower():
         case "memory" if colon and rest in {"", "//"}:
