@@ -102,9 +102,13 @@ def _nodes(text: str) -> list[nodes.Expr]:
         _refuse_deep(text)
         return [node for output in _JINJA.parse(text).find_all(nodes.Output) for node in output.nodes]
     except TemplateSyntaxError as error:
-        raise _Unreadable(f"has a placeholder that cannot be read: {error.message}{_LITERALLY}") from error
+        raise _Unreadable(f"has a placeholder that cannot be read: {_words(error)}{_LITERALLY}") from error
     except ValueError as error:  # a number of thousands of digits
         raise _Unreadable(f"has a placeholder that cannot be read{_LITERALLY}") from error
+
+
+def _words(error: TemplateSyntaxError) -> str:
+    return (error.message or "").rstrip(".")
 
 
 _LITERALLY = '; write {{ "{{" }} to show two braces as they stand'
