@@ -188,6 +188,9 @@ class Host:
         one = self.accounts.all.get(key)
         if one is None:
             return None
+        engine = self.worker.statuses.get(key) if self.worker else None
+        if engine is not None and engine.trouble is not None:
+            return Connection(connected=False, detail=engine.trouble)
         return Connection(one.connected if one.known.is_set() else None, one.trouble)
 
     def _pace(self, key: str) -> Pace | None:

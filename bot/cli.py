@@ -146,7 +146,7 @@ def main(traceback: bool) -> None:
     """Broadcasts for Microsoft Teams, Telegram and Viber: unhurried, inside working hours, nothing lost."""
 
 
-@main.command()
+@main.command(short_help="Host and engine in one process.")
 @click.option("--host", help="Address to listen on. [env: CLARION_HOST; default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on, 0 for a free one. [env: CLARION_PORT; default: 8080]")
 @click.option("--no-engine", is_flag=True, help="Take in and administer only; workers send.")
@@ -159,7 +159,7 @@ def serve(config: Path | None, store: str | None, host: str | None, port: int | 
     _run(run.until_stopped(settings, engine=not no_engine, say=_say))
 
 
-@main.command()
+@main.command(short_help="Engine alone; any number of them on one store.")
 @_configured
 def worker(config: Path | None, store: str | None) -> None:
     """Engine alone. Any number of them on one store take turns at the accounts."""
@@ -169,7 +169,7 @@ def worker(config: Path | None, store: str | None) -> None:
     _run(run.until_stopped(settings, web=False, say=_say))
 
 
-@main.command()
+@main.command(short_help="The simulated platforms alone.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=8090, show_default=True, help="Port to listen on.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Who lives there and what they do.")
@@ -187,7 +187,7 @@ def sandbox(host: str, port: int, seed: int, speed: float, people: int) -> None:
     serve_sandbox(SandboxSettings(seed=seed, speed=speed, people=people), host, port)
 
 
-@main.command()
+@main.command(short_help="See a broadcast go out on simulated platforms.")
 @click.option("--exit", "leave", is_flag=True, help="End after the report; status 0 only if all is accounted for.")
 @click.option("--recipients", type=click.IntRange(1), default=240, show_default=True, help="How many people.")
 @click.option("--port", type=int, default=8080, show_default=True, help="Port to listen on, 0 for a free one.")
@@ -224,7 +224,7 @@ def demo(
     return play.run(wishes)
 
 
-@main.command("import")
+@main.command("import", short_help="Recipients from a file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @_configured
 def import_(file: Path, config: Path | None, store: str | None) -> int:
@@ -235,7 +235,7 @@ def import_(file: Path, config: Path | None, store: str | None) -> int:
     return int(_run(errands.import_file(settings, file, say=_say)))
 
 
-@main.command("try")
+@main.command("try", short_help="Send a campaign to one recipient now.")
 @click.argument("campaign")
 @click.option("--to", "who", required=True, metavar="WHO", help="One recipient: e-mail, id or external id.")
 @_configured

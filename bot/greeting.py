@@ -40,6 +40,8 @@ def _account(one: ConfiguredAccount, settings: Settings) -> Iterator[str]:
         yield f"    For emulators only, at {settings.address}/api/messages; set CLARION_TEAMS_APP_ID to close it."
     elif one.connected:
         yield f"  {one.key}  connected{_way(one, settings)}"
+    elif not one.known.is_set():
+        yield f"  {one.key}  its platform has not answered yet; the log tells when it does"
     else:
         do = (one.trouble or "").removeprefix(one.key).lstrip(": ")
         yield f"  {one.key}  NOT CONNECTED, do this: {do}"

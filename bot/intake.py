@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -69,8 +70,9 @@ class Intake:
         while not one.connected:  # until then a webhook may stand in the way
             await one.known.wait()
             await asyncio.sleep(STORE_PAUSE)
-        async for received in one.face.poll():
-            await self._take_fetched(received)
+        async with aclosing(one.face.poll()) as fetched:
+            async for received in fetched:
+                await self._take_fetched(received)
 
     async def close(self) -> None:
         """Gives answers under way a moment to go out."""

@@ -134,7 +134,7 @@ async def test_a_store_that_stumbles_is_asked_again(house: House, monkeypatch: p
         if named.get("statuses") == [BroadcastStatus.SCHEDULED] and len(failing) < 2:
             failing.append(1)
             raise StoreUnavailable("busy")
-        return await broadcasts(**named)  # type: ignore[arg-type]
+        return await broadcasts(**named)  # type: ignore[arg-type]  # passed on as they came
 
     broadcast = await house.launch()
     monkeypatch.setattr(house.store, "broadcasts", fail_once)
