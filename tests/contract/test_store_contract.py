@@ -678,7 +678,7 @@ async def test_deliveries_are_filtered(store: Store, asked: dict[str, object], n
             delivery("dan", position=3, channel=None, account=None, conversation=None),
         ]
     )
-    wanted = DeliveryFilter("brd_1", **asked)  # type: ignore[arg-type]
+    wanted = DeliveryFilter("brd_1", **asked)  # type: ignore[arg-type]  # told by the table above, one field a row
     found = await store.deliveries(wanted, ALL)
     assert " ".join(one.recipient.removeprefix("rcp_") for one, _ in found.items) == names
     assert found.total == len(found.items)
