@@ -418,7 +418,8 @@ def _schedule_faults(schedule: Schedule, now: datetime) -> Iterator[Fault]:
             calendar.with_holidays(schedule, launched_at=now), zone, not_before=None if schedule.start else now
         )
     except Invalid as error:
-        yield from error.faults
+        for fault in error.faults:  # the calendar knows a country, not whose it is
+            yield Fault(f"schedule.{fault.field.removeprefix('schedule.')}", fault.message)
 
 
 def _start_faults(schedule: Schedule, now: datetime) -> Iterator[Fault]:
