@@ -272,8 +272,15 @@ def _bounds(schedule: Schedule, now: datetime) -> tuple[datetime, datetime]:
         return now, working.ends
     if not schedule.recipient_timezone:
         return working.begins, working.ends
-    earliest = calendar.working_time(schedule, calendar.zone(_EARLIEST_ZONE), not_before=now)
-    return min(working.begins, earliest.begins), working.ends
+    return _earliest(schedule, now), working.ends
+
+
+def _earliest(schedule: Schedule, now: datetime) -> datetime:
+    """When working time may begin for whoever lives where days begin first. On a day that has begun, somewhere it
+    is working time now."""
+    if schedule.start is None:
+        return now
+    return max(now, calendar.working_time(schedule, calendar.zone(_EARLIEST_ZONE), not_before=None).begins)
 
 
 class Broadcasts:

@@ -307,6 +307,16 @@ async def test_with_own_zones_it_starts_where_the_day_begins_first() -> None:
     assert (await office.launched(schedule=schedule)).starts_at == datetime(2026, 3, 29, 19, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("start", [None, TODAY])
+async def test_with_own_zones_a_day_that_is_over_here_is_not_over_everywhere(start: date | None) -> None:
+    """On a Friday evening in Paris it is noon in New York: whoever lives there is not kept waiting until Monday."""
+    office = Office()
+    await office.hire("ann")
+    office.clock.move(timedelta(hours=7))
+    schedule = Schedule(start=start, recipient_timezone=True, timezone="Europe/Paris")
+    assert (await office.launched(schedule=schedule)).starts_at == office.clock.now()
+
+
 async def test_a_day_that_is_over_does_not_count() -> None:
     """Launched on a Friday evening, it starts on Monday."""
     office = Office()
