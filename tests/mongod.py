@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def find_mongod() -> Path | None:
     return next((path for path in carried if path.is_file()), None)
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     """Ports that nobody had a moment ago."""
     sockets = [socket.socket() for _ in range(number)]
     try:
@@ -66,20 +66,21 @@ def _free_ports(number: int) -> list[int]:
 class Mongod:
     """One server process in a folder of its own."""
 
-    def __init__(self, program: Path, folder: Path, port: int) -> None:
+    def __init__(self, program: Path, folder: Path, port: int, *, replica_set: bool = True) -> None:
         self.address = f"127.0.0.1:{port}"
         self._program = program
         self._folder = folder
         self._port = port
+        self._set = ("--replSet", "rs0") if replica_set else ()
         folder.mkdir()
         self.start()
 
-    def start(self, *, replica_set: bool = True) -> None:
+    def start(self) -> None:
         """Again after a stop or a kill, on what it left."""
         parameters = [word for parameter in _PARAMETERS for word in ("--setParameter", parameter)]
-        command = [self._program, "--port", str(self._port), "--dbpath", self._folder, *_SETTINGS, *parameters]
+        command = [str(self._program), "--port", str(self._port), "--dbpath", str(self._folder)]
         self._process = subprocess.Popen(  # noqa: S603 - found by `find_mongod`
-            [*command, "--logpath", self._folder / "log", *(("--replSet", "rs0") if replica_set else ())],
+            [*command, "--logpath", str(self._folder / "log"), *_SETTINGS, *parameters, *self._set],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -125,7 +126,7 @@ class ReplicaSet:
         shm = Path("/dev/shm")  # noqa: S108 - memory, so that a test's commits wait for no disk
         self._folder = Path(tempfile.mkdtemp(prefix="clarion-mongod-", dir=shm if shm.is_dir() else None))
         self.members = [
-            Mongod(program, self._folder / str(number), port) for number, port in enumerate(_free_ports(members))
+            Mongod(program, self._folder / str(number), port) for number, port in enumerate(free_ports(members))
         ]
         try:
             self._initiate()
@@ -135,14 +136,14 @@ class ReplicaSet:
 
     def _initiate(self) -> None:
         for member in self.members:
-            _wait(member.answers, "mongod does not answer")
+            wait(member.answers, "mongod does not answer")
         hosts = [
             {"_id": number, "host": member.address, "priority": 2 if number == 0 else 1}
             for number, member in enumerate(self.members)
         ]
         settings = {"electionTimeoutMillis": 2_000, "heartbeatIntervalMillis": 250}
         self.members[0].command({"replSetInitiate": {"_id": "rs0", "members": hosts, "settings": settings}})
-        _wait(self.members[0].is_primary, "the replica set elects no primary")
+        wait(self.members[0].is_primary, "the replica set elects no primary")
 
     @property
     def primary(self) -> Mongod:
@@ -158,7 +159,7 @@ class ReplicaSet:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _wait(done: Any, otherwise: str) -> None:
+def wait(done: Callable[[], bool], otherwise: str) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while not done():
         if time.monotonic() > deadline:
@@ -216,6 +217,3 @@ def program() -> Path:
     if found is None:
         pytest.skip(_MISSING)
     return found
-
-
-__all__: Sequence[str] = ("Databases", "Mongod", "ReplicaSet", "databases", "find_mongod", "program")

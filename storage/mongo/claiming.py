@@ -51,29 +51,30 @@ async def _of_these(
 ) -> list[dict[str, Any]]:
     """Stretch by stretch, each read from the index in order, until there are enough."""
     found: list[dict[str, Any]] = []
-    for stretch in stretches(last, after):
+    for stretch, order in stretches(last, after):
         if len(found) < limit:
             found += await db.all(
                 "deliveries",
                 {**whose, "state": "planned", **stretch},
                 documents.DELIVERY,
-                sort=_ORDER,
+                sort=order,
                 limit=limit - len(found),
                 hint="due",
             )
     return found
 
 
-def stretches(last: int, after: Place | None) -> Iterator[dict[str, Any]]:
-    """What lies behind a place, as conditions that each are one stretch of the index, one after the other."""
+def stretches(last: int, after: Place | None) -> Iterator[tuple[dict[str, Any], Sequence[tuple[str, int]]]]:
+    """What lies behind a place, as conditions that each are one stretch of the index, one after the other, each
+    with what is left to order: MongoDB takes the index for an order only if that does not name what is fixed."""
     if after is None:
-        yield {"due_at": {"$gte": -_EVER, "$lte": last}}
+        yield {"due_at": {"$gte": -_EVER, "$lte": last}}, _ORDER
         return
     due_at, position, id = after
     if due_at <= last:
-        yield {"due_at": due_at, "position": position, "_id": {"$gt": id}}
-        yield {"due_at": due_at, "position": {"$gt": position}}
-        yield {"due_at": {"$gt": due_at, "$lte": last}}
+        yield {"due_at": due_at, "position": position, "_id": {"$gt": id}}, _ORDER[2:]
+        yield {"due_at": due_at, "position": {"$gt": position}}, _ORDER[1:]
+        yield {"due_at": {"$gt": due_at, "$lte": last}}, _ORDER
 
 
 def _place(document: Mapping[str, Any]) -> Place:

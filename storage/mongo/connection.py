@@ -40,6 +40,7 @@ _DEFAULTS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 5 * _SECONDS,
     "connectTimeoutMS": 5 * _SECONDS,
     "socketTimeoutMS": 30 * _SECONDS,
+    "heartbeatFrequencyMS": 2 * _SECONDS,  # how soon a new primary is known
 }
 #: What a store promises and no address may take back: what is confirmed survives, what is read was confirmed.
 _PROMISED: dict[str, Any] = {"w": "majority", "journal": True, "retryWrites": True, "retryReads": True}
@@ -401,6 +402,8 @@ def opening(name: str) -> Iterator[None]:
             yield
     except StoreUnavailable as error:
         raise type(error)(f"{name}: {error}") from error
+    except ValueError as error:  # how the driver refuses an option's value
+        raise CannotOpen(f"{name}: the address cannot be used: {error}") from error
 
 
 def _without_secrets(url: str) -> str:

@@ -140,9 +140,10 @@ class Ledger(Leases):
     async def timeline(self, delivery: str) -> list[Attempt | Event]:
         async def run(db: Access) -> list[Attempt | Event]:
             stored = await db.one("deliveries", {"_id": delivery}, {"lines": True})
-            events = await db.all("events", {"delivery": delivery}, sort=[("order", 1)])
+            events = await db.all("events", {"delivery": delivery})
             lines = documents.attempts(stored) if stored else []
-            return changes.in_time_order(lines, map(documents.event, events))
+            in_order = sorted(events, key=lambda one: one["order"])
+            return changes.in_time_order(lines, map(documents.event, in_order))
 
         return await self._read(run)
 

@@ -1,0 +1,522 @@
+"""What is particular to MongoDB: its indexes, its clock, many processes at once, and its faults."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from broadcast.errors import LeaseLost, StoreUnavailable
+from broadcast.model import (
+    BroadcastStatus,
+    ConversationState,
+    Delivery,
+    DeliveryState,
+    EventType,
+)
+from broadcast.ports import DeliveryFilter, Lease, Page, Store
+from storage.errors import CannotOpen, TooNew, Undecodable
+from storage.mongo import MongoStore, campaigns, connection
+from storage.open import open_store
+from tests import mongod
+from tests.storage.builders import (
+    ACCOUNT,
+    NOW,
+    Wall,
+    absent,
+    at,
+    broadcast,
+    delivery,
+    dispatch,
+    event,
+    launch,
+    populate,
+    receipt,
+    sent,
+)
+
+Opener = Callable[..., Awaitable[MongoStore]]
+S = DeliveryState
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with mongod.databases(request.config).one() as address:
+        yield address
+
+
+@pytest.fixture
+def client(request: pytest.FixtureRequest) -> MongoClient[dict[str, Any]]:
+    """For looking behind the store's back, and for making the server fail."""
+    return mongod.databases(request.config).client
+
+
+@pytest.fixture
+async def opened(url: str) -> AsyncIterator[Opener]:
+    """Opens the test's database as one more process would; closes it afterwards."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(wall: Wall | None = None, options: str = "") -> MongoStore:
+            store = await MongoStore.open(url + options, wall=wall)
+            stack.push_async_callback(store.close)
+            return store
+
+        yield open_one
+
+
+def database(client: MongoClient[dict[str, Any]], url: str) -> Any:
+    return client[url.rpartition("/")[2].partition("?")[0]]
+
+
+async def counted(store: Store, id: str = "brd_1") -> dict[str, int]:
+    """The states as counting the ledger gives them."""
+    found: dict[str, int] = {}
+    async for one, _ in store.all_deliveries(DeliveryFilter(id)):
+        path = f"state/{one.channel}/{one.state}"
+        found[path] = found.get(path, 0) + 1
+    return found
+
+
+async def tallied(store: Store, id: str = "brd_1") -> dict[str, int]:
+    return {path: count for path, count in (await store.tally(id)).items() if path.startswith("state/")}
+
+
+# --- opening ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("mongodb://", "cannot be"),
+        ("mongodb://127.0.0.1:1", "names no database; write mongodb://"),
+        ("mongodb://127.0.0.1:1/?w=majority", "names no database; write mongodb://"),
+        ("mongodb://ann:tell-nobody@127.0.0.1:1/clarion?serverSelectionTimeoutMS=50", "no primary answers; check"),
+        ("mongodb://127.0.0.1:1/clarion?authMechanism=GUESS", "cannot be"),
+    ],
+)
+async def test_an_address_that_cannot_be_used_is_told_in_one_line(address: str, words: str) -> None:
+    """With what to do about it, and without the password."""
+    with pytest.raises(StoreUnavailable) as told:
+        await open_store(address)
+    assert words in str(told.value)
+    assert "\n" not in str(told.value)
+    assert "tell-nobody" not in str(told.value)
+
+
+async def test_a_server_on_its_own_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Without a replica set there are no transactions; the line says how to make one."""
+    program = mongod.program()
+    [port] = mongod.free_ports(1)
+    alone = mongod.Mongod(program, tmp_path_factory.mktemp("alone") / "db", port, replica_set=False)
+    try:
+        mongod.wait(alone.answers, "mongod does not answer")
+        with pytest.raises(CannotOpen, match="no replica set; start mongod with --replSet"):
+            await open_store(f"mongodb://{alone.address}/clarion?directConnection=true")
+    finally:
+        alone.stop()
+
+
+async def test_an_old_server_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a store promises has been tried from one release on."""
+    monkeypatch.setattr(connection, "_OLDEST", (99, 1))
+    with pytest.raises(CannotOpen, match=r"too old; upgrade it to 99\.1 or newer"):
+        await open_store(url)
+
+
+async def test_a_newer_database_is_refused(url: str, opened: Opener, client: MongoClient[dict[str, Any]]) -> None:
+    """Never downgraded, never guessed at."""
+    await opened()
+    database(client, url).meta.update_one({"_id": "schema"}, {"$set": {"version": 99}})
+    with pytest.raises(TooNew, match="schema 99 and this version knows 1; upgrade Clarion"):
+        await open_store(url)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "kind", "words"),
+    [
+        ("createIndexes", 13, CannotOpen, "give it the role readWrite"),
+        ("buildInfo", 18, CannotOpen, "user or password are refused"),
+        ("createIndexes", 14031, StoreUnavailable, "disk of the database is full"),
+        ("createIndexes", 189, StoreUnavailable, "the connection was lost"),
+    ],
+)
+async def test_what_the_server_refuses_is_told_with_the_mend(
+    url: str,
+    client: MongoClient[dict[str, Any]],
+    command: str,
+    code: int,
+    kind: type[StoreUnavailable],
+    words: str,
+) -> None:
+    """By its code, never by its text."""
+    with failing(client, {"failCommands": [command], "errorCode": code}), pytest.raises(kind, match=words) as told:
+        await open_store(url + FAILS)
+    assert told.value.__cause__ is not None
+
+
+async def test_many_may_open_a_new_database_at_once(url: str, opened: Opener) -> None:
+    """Each finds it ready, whoever made it."""
+    stores = await asyncio.gather(*(opened() for _ in range(6)))
+    for number, store in enumerate(stores):
+        await store.save_broadcast(broadcast(f"brd_{number}"), expected=None)
+    assert (await stores[0].broadcasts(page=Page(1, 10))).total == 6
+
+
+# --- indexes ------------------------------------------------------------------------------------------
+
+
+async def test_every_hot_query_reads_from_an_index_in_order(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """The server's own record of what it did: no collection is read through, and nothing due is sorted."""
+    store = await opened()
+    names = [f"n{number}" for number in range(40)]
+    lease, planned = await launch(store, *names)
+    await store.save_broadcast(broadcast("brd_2"), expected=None)
+    await store.plan([delivery(name, "brd_2", position=place) for place, name in enumerate(names)])
+    db = database(client, url)
+    db.command("profile", 2)
+    edge = (NOW, 20, planned[20].id)
+    assert len(await store.due(ACCOUNT, until=at(1), after=edge, limit=100)) == 39
+    assert await store.next_due(ACCOUNT) == NOW
+    await store.running_on(ACCOUNT)
+    await dispatch(store, lease, planned[0])
+    await store.add_events([event(planned[0].id)])
+    await store.add_receipts([receipt("n0", "100")])
+    await store.mark_conversation("cnv_teams_n1", ConversationState.GONE, NOW)
+    await store.set_unsubscribed("rcp_n2", NOW)
+    await store.cancel_planned("brd_2", NOW, 5)
+    await store.deliveries(DeliveryFilter("brd_1"), Page(1, 10))
+    await store.timeline(planned[0].id)
+    db.command("profile", 0)
+    found = [*db["system.profile"].find({"ns": {"$in": [f"{db.name}.{one}" for one in BIG]}})]
+    assert {one["op"] for one in found} >= {"query", "command", "update"}
+    assert [one["command"] for one in found if "COLLSCAN" in one.get("planSummary", "")] == []
+    assert [one["command"] for one in found if one.get("hasSortStage")] == []
+
+
+BIG = ("deliveries", "recipients", "conversations", "events", "broadcasts", "waiting")
+
+
+async def test_what_is_due_is_read_no_further_than_asked(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """However many are planned, also at the same moment, also in the middle: as many keys as deliveries."""
+    store = await opened()
+    names = [f"n{number:03}" for number in range(300)]
+    _, planned = await launch(store, *names)
+    db = database(client, url)
+    db.command("profile", 2)
+    for after in (None, (NOW, 250, planned[250].id)):
+        await store.due(ACCOUNT, until=at(1), after=after, limit=10)
+    db.command("profile", 0)
+    read = [*db["system.profile"].find({"op": "query", "ns": f"{db.name}.deliveries"})]
+    assert sum(one["nreturned"] for one in read) == 20
+    assert max(one["keysExamined"] for one in read) <= 12
+
+
+# --- leases -------------------------------------------------------------------------------------------
+
+
+async def test_a_lease_runs_by_the_servers_clock(opened: Opener) -> None:
+    """Whatever the clocks of the hosts say."""
+    store, other = await opened(), await opened()
+    lease = await store.acquire_lease(ACCOUNT, "worker-1", 0.4)
+    assert lease is not None
+    assert await other.acquire_lease(ACCOUNT, "worker-2", 30) is None
+    assert await store.renew_lease(lease, 0.2)
+    taken = None
+    async with asyncio.timeout(10):
+        while taken is None:
+            taken = await other.acquire_lease(ACCOUNT, "worker-2", 30)
+    assert taken.fence == lease.fence + 1
+    with pytest.raises(LeaseLost):
+        await store.intend(lease, [], NOW)
+
+
+async def test_after_a_takeover_the_old_owner_writes_nothing(opened: Opener) -> None:
+    """Not even what it began before: once somebody else holds the lease, the account stands still for them."""
+    slow, quick = Wall(), Wall()
+    store, other = await opened(slow), await opened(quick)
+    lease, planned = await launch(store, *(f"n{number}" for number in range(60)))
+
+    async def drive() -> None:
+        for one in planned:
+            await dispatch(store, lease, one)
+
+    driving = asyncio.create_task(drive())
+    await asyncio.sleep(0.1)
+    quick.move(31)
+    assert await other.acquire_lease(ACCOUNT, "worker-2", 30) is not None
+    seen = [await other.delivery(one.id) for one in planned]
+    with pytest.raises(LeaseLost):
+        await driving
+    assert [await other.delivery(one.id) for one in planned] == seen
+    assert await tallied(other) == await counted(other)
+
+
+async def test_what_a_dead_worker_left_open_stands_in_nobodys_way(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transaction is ended by whoever takes over, long before the server would."""
+    monkeypatch.setattr(connection, "_ABANDONED", 300_000)
+    wall = Wall()
+    store = await opened(wall)
+    lease, [ann] = await launch(store, "ann")
+    with MongoClient[dict[str, Any]](url, appname="clarion") as dead, dead.start_session() as session:
+        session.start_transaction()
+        database(dead, url).leases.update_one({"_id": ACCOUNT}, {"$inc": {"writes": 1}}, session=session)
+        database(dead, url).deliveries.update_one({"_id": ann.id}, {"$set": {"state": "sent"}}, session=session)
+        wall.move(31)
+        async with asyncio.timeout(8):
+            taken = await store.acquire_lease(ACCOUNT, "worker-2", 30)
+        assert taken is not None
+        assert taken.fence == lease.fence + 1
+        assert await store.intend(taken, [ann], NOW) == [ann.id]
+
+
+# --- many at once -------------------------------------------------------------------------------------
+
+
+async def test_two_hosts_count_one_person_once(opened: Opener) -> None:
+    """Events of one delivery that arrive at two hosts at once know of each other."""
+    one, other = await opened(), await opened()
+    lease, [ann] = await launch(one, "ann")
+    await dispatch(one, lease, ann)
+    clicks = [event(ann.id, key=f"k{number}", at=at(number)) for number in range(12)]
+    added = await asyncio.gather(
+        *((one if number % 2 else other).add_events([click]) for number, click in enumerate(clicks)),
+        *(other.add_events([click]) for click in clicks),
+    )
+    assert sum(added) == 12
+    found = await other.tally("brd_1")
+    assert (found["event/clicked/teams/total"], found["event/clicked/teams/people"]) == (12, 1)
+    assert found["button/enrol/people"] == 1
+
+
+async def test_a_receipt_that_meets_its_outcome_is_not_lost(opened: Opener) -> None:
+    """Whichever is first, at two hosts."""
+    one, other = await opened(), await opened()
+    names = [f"n{number}" for number in range(15)]
+    lease, planned = await launch(one, *names)
+    await one.intend(lease, planned, NOW)
+    for name, sending in zip(names, planned, strict=True):
+        await asyncio.gather(one.record(lease, [sent(sending, "100")]), other.add_receipts([receipt(name, "100")]))
+    stored = [await one.delivery(sending.id) for sending in planned]
+    assert [found and found.read_at for found in stored] == [at(4)] * 15
+
+
+async def test_an_unsubscription_and_an_intent_cannot_both_take_hold(opened: Opener) -> None:
+    """Of the two, one comes first, and the other knows."""
+    one, other = await opened(), await opened()
+    names = [f"n{number}" for number in range(15)]
+    lease, planned = await launch(one, *names)
+    for name, wanted in zip(names, planned, strict=True):
+        granted, _ = await asyncio.gather(
+            one.intend(lease, [wanted], NOW), other.set_unsubscribed(f"rcp_{name}", NOW)
+        )
+        stored = await one.delivery(wanted.id)
+        assert stored is not None
+        assert stored.state is (S.SENDING if granted else S.SKIPPED)
+    assert await tallied(one) == await counted(one)
+
+
+async def test_two_workers_on_two_accounts_of_one_broadcast(opened: Opener) -> None:
+    """Neither waits for the other, and the counters add up."""
+    one, other = await opened(), await opened()
+    lease = await populate(one, *(f"n{number}" for number in range(40)))
+    second = await other.acquire_lease("teams/it", "worker-2", 30)
+    assert second is not None
+    mine = [delivery(f"n{number}", position=number) for number in range(20)]
+    theirs = [delivery(f"n{number}", position=number, account="teams/it") for number in range(20, 40)]
+    await one.plan([*mine, *theirs])
+
+    async def drive(store: Store, held: Lease, planned: list[Delivery]) -> None:
+        for wanted in planned:
+            await dispatch(store, held, wanted)
+
+    await asyncio.gather(drive(one, lease, mine), drive(other, second, theirs))
+    assert await tallied(one) == await counted(one) == {"state/teams/sent": 40}
+
+
+async def test_plans_that_overlap_count_each_once(opened: Opener) -> None:
+    """Two that resolve the same audience at once plan everybody once."""
+    one, other = await opened(), await opened()
+    await populate(one, "ann")
+    planned = [delivery(f"n{number}", position=number) for number in range(50)]
+    new = await asyncio.gather(one.plan(planned), other.plan(planned), one.plan(planned[25:]))
+    assert sum(new) == 50
+    assert await tallied(one) == {"state/teams/planned": 50}
+
+
+async def test_control_writes_of_others_are_told_at_once(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without looking every now and then."""
+    monkeypatch.setattr(campaigns, "_LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(campaigns, "_POLL_SECONDS", 0.1)
+    one, other = await opened(), await opened()
+    seen = await one.control_version()
+    waiting = asyncio.create_task(one.wait_control(seen))
+    await asyncio.sleep(0.5)  # real time: the stream is the server's
+    await other.save_broadcast(broadcast(), expected=None)
+    assert await asyncio.wait_for(waiting, 5) == seen + 1
+
+
+async def test_without_the_right_to_listen_waiters_look(
+    opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """A change stream that is refused only makes it a little later."""
+    with failing(client, {"failCommands": ["aggregate"], "errorCode": 13}):
+        one, other = await opened(options=FAILS), await opened()
+        waiting = asyncio.create_task(one.wait_control(await one.control_version()))
+        await asyncio.sleep(0.1)
+        await other.save_broadcast(broadcast(), expected=None)
+        assert await asyncio.wait_for(waiting, 2) == await other.control_version()
+
+
+# --- faults -------------------------------------------------------------------------------------------
+
+FAILS = "&appName=clarion-that-fails"
+
+
+@contextmanager
+def failing(client: MongoClient[dict[str, Any]], data: dict[str, Any], times: int | None = None) -> Iterator[None]:
+    """The server fails commands of those that open with `FAILS`: the first `times`, or all meanwhile."""
+    point: dict[str, Any] = {"configureFailPoint": "failCommand", "data": {**data, "appName": "clarion-that-fails"}}
+    client.admin.command({**point, "mode": "alwaysOn" if times is None else {"times": times}})
+    try:
+        yield
+    finally:
+        client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
+TRANSIENT = ["TransientTransactionError"]
+UNKNOWN = ["UnknownTransactionCommitResult"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"failCommands": ["update"], "errorCode": 112, "errorLabels": TRANSIENT},
+        {"failCommands": ["aggregate"], "closeConnection": True},
+        {"failCommands": ["commitTransaction"], "errorCode": 112, "errorLabels": TRANSIENT},
+        {"failCommands": ["commitTransaction"], "errorCode": 89, "errorLabels": ["RetryableWriteError", *UNKNOWN]},
+        {"failCommands": ["commitTransaction"], "closeConnection": True},
+    ],
+)
+async def test_what_passes_is_not_noticed(
+    opened: Opener, client: MongoClient[dict[str, Any]], fault: dict[str, Any]
+) -> None:
+    """A race lost or a connection broken, once or twice: it is done again, and done once."""
+    store = await opened(options=FAILS)
+    lease, [ann] = await launch(store, "ann")
+    for times in (1, 2):
+        with failing(client, fault, times):
+            granted = await store.intend(lease, [replace(ann, sends=times)], NOW)
+        assert granted == ([ann.id] if times == 1 else [])
+    with failing(client, fault, 2):
+        assert await store.record(lease, [sent(ann)]) == [ann.id]
+    assert len(await store.timeline(ann.id)) == 1
+    assert await tallied(store) == await counted(store) == {"state/teams/sent": 1}
+
+
+async def test_a_server_that_stays_away_is_told_and_nothing_is_written(
+    opened: Opener, client: MongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads and writes raise `StoreUnavailable` with its cause; afterwards everything is as before."""
+    monkeypatch.setattr(connection, "_PATIENCE", 0.3)
+    store = await opened(options=FAILS)
+    lease, [ann, ben] = await launch(store, "ann", "ben")
+    gone = {"failCommands": ["update", "find", "aggregate", "insert"], "closeConnection": True}
+    calls: list[Callable[[], Awaitable[Any]]] = [
+        lambda: store.intend(lease, [ann], NOW),
+        lambda: store.record(lease, [absent(ben)]),
+        lambda: store.due(ACCOUNT, until=NOW, after=None, limit=1),
+        lambda: store.first_time(ACCOUNT, "k", NOW),
+        store.ping,
+    ]
+    with failing(client, gone):
+        for call in calls:
+            with pytest.raises(StoreUnavailable) as told:
+                await call()
+            assert told.value.__cause__ is not None
+    assert [await store.delivery(one.id) for one in (ann, ben)] == [ann, ben]
+    assert await store.intend(lease, [ann], NOW) == [ann.id]
+
+
+async def test_an_intent_of_which_nobody_knows_is_put_back(
+    opened: Opener, client: MongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Committed, but the answer was lost for long: who asked was told no, and can ask again."""
+    monkeypatch.setattr(connection, "_COMMIT_PATIENCE", 0.3)
+    store, other = await opened(options=FAILS), await opened()
+    lease, [ann, ben] = await launch(store, "ann", "ben")
+    wanted = replace(ann, sends=1, rung_at=NOW)
+    lost = {
+        "failCommands": ["commitTransaction"],
+        "writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"},
+    }
+    with failing(client, lost), pytest.raises(StoreUnavailable):
+        await store.intend(lease, [wanted], NOW)
+    written = await other.delivery(ann.id)
+    assert written is not None
+    assert written.state is S.SENDING
+    assert await store.intend(lease, [replace(ben, sends=1)], NOW) == [ben.id]
+    assert await store.delivery(ann.id) == ann
+    assert await store.intend(lease, [wanted], NOW) == [ann.id]
+    assert await tallied(store) == await counted(store) == {"state/teams/sending": 2}
+
+
+async def test_whoever_stops_waiting_stops_no_write(opened: Opener) -> None:
+    """A cancelled call leaves its transaction whole; closing waits for it."""
+    store, other = await opened(), await opened()
+    lease, [ann] = await launch(store, "ann")
+    asked = asyncio.create_task(store.intend(lease, [ann], NOW))
+    await asyncio.sleep(0.001)
+    asked.cancel()
+    with suppress(asyncio.CancelledError):
+        await asked
+    await store.close()
+    assert await tallied(other) == await counted(other)
+
+
+async def test_a_record_that_cannot_be_read_is_named(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """Its neighbours are not harmed."""
+    store = await opened()
+    _, [ann, ben] = await launch(store, "ann", "ben")
+    db = database(client, url)
+    db.deliveries.update_one({"_id": ann.id}, {"$set": {"rung": "ladder"}})
+    db.broadcasts.update_one({"_id": "brd_1"}, {"$set": {"doc": "{}"}})
+    with pytest.raises(Undecodable, match=ann.id):
+        await store.delivery(ann.id)
+    with pytest.raises(Undecodable, match="brd_1"):
+        await store.broadcast("brd_1")
+    assert await store.delivery(ben.id) == ben
+
+
+async def test_counters_may_be_named_anything(opened: Opener) -> None:
+    """What MongoDB reads in the names of fields is only text in a button's."""
+    store = await opened()
+    _, [ann] = await launch(store, "ann")
+    button = "$a.b%2e.c"
+    await store.add_events([event(ann.id, EventType.CLICKED, button=button)])
+    assert (await store.tally("brd_1"))[f"button/{button}/total"] == 1
+
+
+async def test_a_status_is_the_only_thing_a_pause_writes(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """However many deliveries it holds back."""
+    store = await opened()
+    await launch(store, *(f"n{number}" for number in range(30)))
+    db = database(client, url)
+    before = [*db.deliveries.find()]
+    await store.save_broadcast(broadcast(status=BroadcastStatus.PAUSED), expected=BroadcastStatus.RUNNING)
+    assert [*db.deliveries.find()] == before
+    assert await store.due(ACCOUNT, until=at(1), after=None, limit=100) == []
