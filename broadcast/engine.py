@@ -65,13 +65,15 @@ _MOST = 2**62
 @dataclass(frozen=True, slots=True)
 class Options:
     """How much the engine holds at once. `window` is how far ahead it loads, and how far ahead presence is asked
-    where that costs nothing; `first` finds first moments."""
+    where that costs nothing; `intent_life` is how long writing an intent may last before it is judged anew; `first`
+    finds first moments."""
 
     concurrency: int = 64
     load: int = 1_000
     window: timedelta = timedelta(seconds=60)
     store_retry: timedelta = timedelta(seconds=1)
     presence_retry: timedelta = timedelta(seconds=10)
+    intent_life: timedelta = timedelta(seconds=2)
     first: FirstMaker = drawn
 
 
@@ -139,6 +141,8 @@ class Engine:
         """Until `stop` is called (what is in flight is then finished and recorded), the lease is lost (raises
         `LeaseLost`, nothing more is recorded), or it is cancelled."""
         watch = asyncio.create_task(self._watch(), name=f"watch {self._account.key}")
+        watch.add_done_callback(self._finished)
+        self._pacer.take(self._clock.now())  # an owner before may have sent a moment ago
         try:
             await self._durably(self._recover)
             while not self._stopping:
@@ -230,7 +234,7 @@ class Engine:
         now = self._clock.now()
         until = now + self._options.window
         covered = self._loaded_until is not None and (until if ahead else now) < self._loaded_until
-        if covered or len(self._memory) >= self._options.load // 2:
+        if covered or self._is_full():
             return
         loaded = await self._store.due(self._account.key, until=until, after=self._edge, limit=self._options.load)
         for due in loaded:
@@ -241,6 +245,9 @@ class Engine:
             self._edge, self._loaded_until = (last.due_at or until, last.position, last.id), None
         else:
             self._edge, self._loaded_until = (until, _MOST, ""), until
+
+    def _is_full(self) -> bool:
+        return len(self._memory) >= self._options.load // 2
 
     async def _item(self, due: Due) -> Item:
         book = await self._book(due.delivery.broadcast)
@@ -276,7 +283,7 @@ class Engine:
         if self._health.outage and flying:
             return False  # one probe at a time
         enough_asked = len(self._memory.waiting) >= self._roll.worth_asking
-        return self._pacer.slot(taken) <= now and flying < self._options.concurrency and not enough_asked
+        return self._pacer.is_free(now, taken) and flying < self._options.concurrency and not enough_asked
 
     # --- presence -------------------------------------------------------------------------------------
 
@@ -351,7 +358,7 @@ class Engine:
     async def _begin(self, ready: Sequence[Item]) -> None:
         """Writes the intents and sends those granted, unless writing took so long that they are to be judged
         anew. What was refused has ended meanwhile, or ends now, or is loaded anew."""
-        now = self._clock.now()
+        began = now = self._clock.now()
         intents = {item.delivery.id: attempts.intended(item.delivery, now) for item in ready}
         granted = set(await self._durably(lambda: self._store.intend(self._lease, [*intents.values()], now)))
         refused, now = [], self._clock.now()
@@ -359,7 +366,7 @@ class Engine:
             if item.delivery.id not in granted:
                 self._memory.forget(item)
                 refused.append(item.delivery)
-            elif self._is_ripe(item, now):
+            elif now - began <= self._options.intent_life and self._is_ripe(item, now):
                 item.delivery = intents[item.delivery.id]
                 self._send(item, now)
             else:
@@ -484,8 +491,10 @@ class Engine:
         first = self._memory.first_at()
         if first is not None and first <= now:
             return self._blocked_until(now)
+        if self._is_full():
+            return first
         if self._loaded_until is None:
-            return now if len(self._memory) < self._options.load // 2 else first
+            return now
         if first is not None:
             return min(first, self._loaded_until)
         following = await self._store.next_due(self._account.key)

@@ -26,15 +26,24 @@ class Pacer:
         self._next = _EPOCH
         self._held_until = _EPOCH
 
-    def slot(self, ahead: int = 0) -> datetime:
-        """The earliest instant of the next send, or of the one after `ahead` others; past means at once."""
-        return max(self._next, self._held_until) + ahead * self._interval
+    def slot(self) -> datetime:
+        """The earliest instant of the next send; one that is past means at once."""
+        return max(self._next, self._held_until)
+
+    def is_free(self, now: datetime, taken: int) -> bool:
+        """Whether one more may go now, beside `taken` others that are about to."""
+        return self._counted_from(now) + taken * self._interval <= now
 
     def take(self, now: datetime) -> datetime:
         """Uses the next slot for a send that is ready at `now`; answers the instant at which it may go."""
-        slot = max(self._next, self._held_until)
-        self._next = (slot if now - slot <= CATCH_UP else now) + self._interval
+        slot = self.slot()
+        self._next = self._counted_from(now) + self._interval
         return max(slot, now)
+
+    def _counted_from(self, now: datetime) -> datetime:
+        """The slot that the following ones are counted from: time that was not used is lost, but for a moment."""
+        slot = self.slot()
+        return slot if now - slot <= CATCH_UP else now
 
     def hold(self, until: datetime) -> None:
         """Nothing before `until`: the platform said so, or an outage is waited out."""

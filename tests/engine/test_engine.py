@@ -301,7 +301,10 @@ def test_stop() -> None:
     world.run()
     assert all(at < paris(15) for _, at in world.channel.sends)
     states = Counter(d.state for d in world.deliveries())
-    assert states == {DeliveryState.SENT: len(world.channel.sends), DeliveryState.CANCELLED: 50 - states["sent"]}
+    assert states == {
+        DeliveryState.SENT: len(world.channel.sends),
+        DeliveryState.CANCELLED: 50 - states[DeliveryState.SENT],
+    }
 
 
 def test_pause_and_resume() -> None:

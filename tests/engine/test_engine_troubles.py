@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -186,6 +187,18 @@ def test_the_rate_is_kept_while_the_store_stutters() -> None:
     assert min(b - a for a, b in pairwise(times)) >= timedelta(milliseconds=100) - timedelta(milliseconds=20)
 
 
+def test_time_that_was_not_used_is_not_made_up_for() -> None:
+    """After a long silence two people due together go one interval apart, and each is asked at their turn."""
+    world = World(
+        paris(8), ["ann", "bob"], schedule=FRIDAY, pins={w: [paris(15)] for w in ("ann", "bob")}, rate=0.01
+    )
+    assert world.presence
+    world.presence.default = PresenceState.AVAILABLE
+    world.run()
+    assert world.channel.sends == [("ann", paris(15)), ("bob", paris(15, 1, 40))]
+    assert [at for at, who in world.presence.calls if "bob" in who][-1] == paris(15, 1, 40)
+
+
 def test_a_store_that_cannot_write_delays_and_loses_nothing() -> None:
     """Nothing goes out while intents cannot be written; everything does afterwards."""
     world = world_of("ann")
@@ -209,6 +222,17 @@ def test_a_result_is_written_before_it_is_loaded_again() -> None:
     world.run()
     named = [(line.attempt.round, line.attempt.rung) for line in recorded if line.attempt]
     assert len(named) == len(set(named)) == 3
+
+
+def test_presence_that_fails_for_many_never_spins() -> None:
+    """More people wait for a failing provider than memory takes: the engine sleeps until the next try."""
+    people = [f"p{n:02}" for n in range(40)]
+    world = World(paris(8), people, schedule=FRIDAY, pins={who: [paris(15)] for who in people})
+    assert world.presence
+    world.presence.default, world.presence.fails = PresenceState.AVAILABLE, 30
+    world.options = replace(world.options, load=20)
+    world.run()
+    assert {delivery.state for delivery in world.deliveries()} == {"sent"}
 
 
 # --- faults of ours -----------------------------------------------------------------------------------
