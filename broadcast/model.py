@@ -554,21 +554,17 @@ DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = MappingProxyT
     }
 )
 
+#: Allowed moves of a broadcast. One that was paused before its start waits for it again.
 BROADCAST_MOVES: Mapping[BroadcastStatus, frozenset[BroadcastStatus]] = MappingProxyType(
     {
-        _B.SCHEDULED: frozenset({_B.INITIALIZING, _B.PAUSED, _B.STOPPED, _B.FAILED}),
-        _B.INITIALIZING: frozenset({_B.RUNNING, _B.STOPPED, _B.FAILED, _B.COMPLETED}),
-        _B.RUNNING: frozenset({_B.PAUSED, _B.COMPLETED, _B.STOPPED, _B.FAILED}),
+        _B.SCHEDULED: frozenset({_B.INITIALIZING, _B.PAUSED, _B.STOPPED}),
+        _B.INITIALIZING: frozenset({_B.RUNNING, _B.STOPPED, _B.FAILED}),
+        _B.RUNNING: frozenset({_B.PAUSED, _B.COMPLETED, _B.STOPPED}),
         _B.PAUSED: frozenset({_B.RUNNING, _B.SCHEDULED, _B.STOPPED, _B.COMPLETED}),
         _B.COMPLETED: frozenset(),
         _B.STOPPED: frozenset(),
         _B.FAILED: frozenset(),
     }
-)
-
-#: Allowed moves of a conversation: everything but leaving `gone` for anything other than a new word.
-CONVERSATION_MOVES: Mapping[ConversationState, frozenset[ConversationState]] = MappingProxyType(
-    {state: frozenset(ConversationState) - {state} for state in ConversationState}
 )
 
 OPEN_STATES = frozenset({DeliveryState.PLANNED, DeliveryState.SENDING})

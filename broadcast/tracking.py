@@ -11,17 +11,9 @@ from datetime import datetime
 
 from broadcast.model import Delivery, DeliveryState, Event, EventType, Reason, Receipt, move_delivery
 
-#: What only somebody who got the message can do, or a platform that brought it.
-PROOFS = frozenset(
-    {
-        EventType.DELIVERED,
-        EventType.READ,
-        EventType.CLICKED,
-        EventType.REPLIED,
-        EventType.ORDERED,
-        EventType.SOLD,
-    }
-)
+#: What only somebody who got the message can do, or a platform that brought it. Each leaves its mark on the
+#: delivery, so that it counts whatever came before it.
+PROOFS = frozenset({EventType.DELIVERED, EventType.READ, EventType.CLICKED})
 _MAC_BYTES = 12
 _WORD = "[A-Za-z0-9_-]+"
 _PAYLOAD = re.compile(rf"cl:({_WORD}):({_WORD})")
