@@ -128,18 +128,9 @@ class Claim:
         for delivery in deliveries:
             if delivery.id in grantable:
                 granted.setdefault(delivery.id, delivery)
-        await unit.change("deliveries", [*self._changes(granted)])
+        await unit.change("deliveries", [*_intents(account, granted, self.token)])
         _count(unit, self.taken, DeliveryState.PLANNED, DeliveryState.SENDING)
         return [*granted]
-
-    def _changes(self, granted: Mapping[str, Delivery]) -> Iterator[Change]:
-        """Those that change alike change together: most of a batch is its first send at one moment."""
-        alike: dict[tuple[int, int | None], list[str]] = defaultdict(list)
-        for delivery in granted.values():
-            alike[delivery.sends, micros_or_none(delivery.rung_at)].append(delivery.id)
-        for (sends, rung_at), ids in alike.items():
-            values = {"state": "sending", "sends": sends, "rung_at": rung_at, "claim": self.token}
-            yield change_where({"_id": among(ids)}, {"$set": values}, multi=True)
 
     async def undo(self, unit: Unit) -> None:
         """Puts back what was claimed, if it was: whoever asked was told that it could not be written."""
@@ -148,6 +139,16 @@ class Claim:
         back = [document for document in self.taken if document["_id"] in held]
         await unit.change("deliveries", [_put_back(document) for document in back])
         _count(unit, back, DeliveryState.SENDING, DeliveryState.PLANNED)
+
+
+def _intents(account: str, granted: Mapping[str, Delivery], token: ObjectId) -> Iterator[Change]:
+    """Those that change alike change together: most of a batch is its first send at one moment."""
+    alike: dict[tuple[int, int | None], list[str]] = defaultdict(list)
+    for delivery in granted.values():
+        alike[delivery.sends, micros_or_none(delivery.rung_at)].append(delivery.id)
+    for (sends, rung_at), ids in alike.items():
+        values = {"state": "sending", "sends": sends, "rung_at": rung_at, "claim": token}
+        yield change_where({"_id": among(ids), "account": account}, {"$set": values}, multi=True)
 
 
 def _put_back(document: Mapping[str, Any]) -> Change:

@@ -119,9 +119,8 @@ async def _apply(unit: Unit, spoken: Sequence[tuple[Receipt, Conversation]]) -> 
     places = among({conversation.id for _, conversation in spoken})
     sent = {"conversation": places, "platform_message_id": {"$ne": None}}
     on: dict[str | None, list[Delivery]] = defaultdict(list)
-    for delivery in sorted(
-        map(documents.delivery, await unit.all("deliveries", sent, documents.DELIVERY)), key=lambda one: one.id
-    ):
+    found = map(documents.delivery, await unit.all("deliveries", sent, documents.DELIVERY))
+    for delivery in sorted(found, key=lambda one: one.id):
         on[delivery.conversation].append(delivery)
     events = [
         tracking.event_of(receipt, delivery)
