@@ -22,6 +22,7 @@ from tests.mongod import Databases, ReplicaSet, find_mongod
 
 _STEPS = ("people", "plan", "due", "intend", "record", "intend+record")
 _SENDS = 5_000
+_CACHE_GB = 1.0
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def server() -> Iterator[Databases]:
     program = find_mongod()
     if program is None:
         raise SystemExit("no mongod to measure: see tests/mongod.py for where it is looked for")
-    replicas = ReplicaSet(program)
+    replicas = ReplicaSet(program, cache_gb=_CACHE_GB)
     try:
         yield Databases(replicas.url(""))
     finally:

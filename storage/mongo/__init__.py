@@ -45,7 +45,7 @@ class MongoStore(People, Campaigns, Ledger, Inbox, Tokens, Store):
             await connection.check()
             await prepare(connection)
         except BaseException:
-            connection.close()
+            await connection.close()
             raise
         return cls(connection, wall=wall)
 

@@ -88,7 +88,7 @@ class Base:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         await asyncio.gather(*self._writes, return_exceptions=True)
-        self._connection.close()
+        await self._connection.close()
 
 
 _LISTEN_AGAIN = 2.0  # seconds

@@ -232,6 +232,24 @@ def path(field: str) -> str:
     return field
 
 
+class _Lane:
+    """Where one transaction after the other runs: a slot to count in, and a session that lasts."""
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self._session: AsyncIOMotorClientSession | None = None
+
+    async def begin(self, client: AsyncIOMotorClient[dict[str, Any]]) -> AsyncIOMotorClientSession:
+        if self._session is None:
+            self._session = await client.start_session()
+        return self._session
+
+    async def end(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.end_session()
+
+
 class Connection:
     """A database of MongoDB. `slots` is where this process's transactions count: as many as it runs at once."""
 
@@ -252,10 +270,13 @@ class Connection:
             read_preference=ReadPreference.PRIMARY,
         )
         self.access = Access(self._db, None)
-        self._slots = [*reversed(slots)]
-        self._free = asyncio.Semaphore(len(self._slots))
+        self._lanes = [_Lane(slot) for slot in reversed(slots)]
+        self._free = asyncio.Semaphore(len(self._lanes))
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Once no transaction is under way."""
+        for lane in self._lanes:
+            await lane.end()
         self._client.close()
 
     # --- what it talks to ---------------------------------------------------------------------------
@@ -289,18 +310,21 @@ class Connection:
         """Does it in one transaction, anew where it met another one; answers what it answered and how often it
         raised the control version. Where it raises, nothing is written; `OutcomeUnknown`: nobody knows."""
         async with self._free:
-            slot = self._slots.pop()
+            lane = self._lanes.pop()
             try:
-                async with await self._client.start_session() as session:
-                    return await self._persist(session, slot, run)
+                return await self._persist(lane, run)
+            except BaseException:
+                await lane.end()
+                raise
             finally:
-                self._slots.append(slot)
+                self._lanes.append(lane)
 
-    async def _persist(self, session: AsyncIOMotorClientSession, slot: int, run: Run[T]) -> tuple[T, int]:
+    async def _persist(self, lane: _Lane, run: Run[T]) -> tuple[T, int]:
         tries = _Tries()
         while True:
-            unit = Unit(self._db, session, slot)
             try:
+                session = await lane.begin(self._client)
+                unit = Unit(self._db, session, lane.slot)
                 return await self._once(session, unit, run), unit.controls
             except PyMongoError as error:
                 if not tries.may_go_on(error):
