@@ -115,9 +115,7 @@ class Reception:
         both are created for somebody new."""
         known = await self._store.conversation(inbound.account, inbound.person.user_id)
         recipient = await self._person(inbound, known)
-        at = min(
-            inbound.at, self._clock.now()
-        )  # a platform's clock that runs ahead must not make all that follows late
+        at = min(inbound.at, self._clock.now())  # a clock that runs ahead must not make all that follows late
         seen = known.last_seen if known else None
         conversation = Conversation(
             id=known.id if known else conversation_id(inbound.account, inbound.person.user_id),

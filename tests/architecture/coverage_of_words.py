@@ -38,7 +38,8 @@ def enum_members() -> list[str]:
 
 
 def error_classes() -> list[str]:
-    return [error.__name__ for error in classes_of(Exception)]
+    """Those that callers can meet: a private one never leaves its module."""
+    return [error.__name__ for error in classes_of(Exception) if not error.__name__.startswith("_")]
 
 
 def words_in(module: ast.Module) -> Iterator[str]:

@@ -174,6 +174,16 @@ async def test_stopping_twice_is_once() -> None:
     assert first == second == await office.broadcasts.stop(broadcast.id)
 
 
+async def test_a_stop_that_meets_a_pause_stops() -> None:
+    """It was running when it was looked up, and is paused when it is written: judged anew."""
+    office = Office()
+    broadcast = await stored(office, B.RUNNING)
+    broadcasts = Broadcasts(shaky(office.store), office.clock)
+    await asyncio.gather(broadcasts.pause(broadcast.id), broadcasts.stop(broadcast.id))
+    stopped = await office.broadcasts.get(broadcast.id)
+    assert (stopped.status, stopped.reason) == (B.STOPPED, None)
+
+
 @pytest.mark.parametrize("calls", range(4))
 async def test_a_stop_that_a_crash_cut_short_is_finished(calls: int) -> None:
     """By whoever asks again, and by the next start of the host."""

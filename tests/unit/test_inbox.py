@@ -191,6 +191,17 @@ async def test_a_callback_counts_once() -> None:
     assert await office.reception.inbound(word) is None
 
 
+async def test_a_repeat_undoes_nothing_that_was_said_since() -> None:
+    """They stopped and came back; the platform tells of the stop once more."""
+    office = Office()
+    await office.hire("ann")
+    stop = office.word("ann", Said.TEXT, text="STOP")
+    await office.reception.inbound(stop)
+    await office.says("ann", "START")
+    await office.reception.inbound(stop)
+    assert (await office.person("ann")).unsubscribed_at is None
+
+
 async def test_a_callback_that_is_repeated_while_it_is_worked_on_is_answered_once() -> None:
     """Two tasks, one key."""
     office = Office()

@@ -205,6 +205,17 @@ async def test_each_lives_in_their_own_zone() -> None:
     }
 
 
+async def test_else_all_live_in_the_zone_of_the_broadcast() -> None:
+    """Whatever their own is."""
+    office = Office()
+    await office.hire("ann", timezone="Asia/Tokyo")
+    one_minute = Schedule(start=date(2026, 3, 30), hours={0: (Window(9 * 60, 9 * 60 + 1),)})
+    broadcast = await office.running(schedule=one_minute)
+    due = (await office.deliveries(broadcast))["rcp_ann"].due_at
+    assert due is not None
+    assert due.replace(second=0) == datetime(2026, 3, 30, 9, tzinfo=UTC)
+
+
 def test_a_zone_without_working_time_has_no_calendar() -> None:
     """What is a day of work in one zone may not be left in another."""
     schedule = Schedule(
