@@ -224,6 +224,15 @@ def demo(
     return play.run(wishes)
 
 
+@main.command(short_help="Play a scenario file ahead of time.")
+@click.argument("file", type=click.Path(path_type=Path))
+def simulate(file: Path) -> int:
+    """Plays the broadcast that FILE describes under a virtual clock: one JSON line per attempt and per delivery."""
+    from bot import simulate as simulation  # noqa: PLC0415
+
+    return simulation.run(file)
+
+
 @main.command("import", short_help="Recipients from a file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @_configured
