@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
@@ -12,8 +12,10 @@ from pymongo.errors import PyMongoError
 
 from storage.mongo.connection import Access, Connection, Unit, as_date
 from storage.mongo.meaning import told
+from storage.mongo.together import Together
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Base:
@@ -25,6 +27,7 @@ class Base:
         self._wall = wall
         self._changed = asyncio.Event()
         self._writes: set[asyncio.Task[Any]] = set()
+        self._shared: list[Together[Any, Any]] = []
         self._watcher: asyncio.Task[None] | None = None
         self._told_at_once = False  # whether the watcher hears of other processes' control writes
 
@@ -39,6 +42,11 @@ class Base:
         if controls:
             self._wake()
         return answer
+
+    def _together(self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]], name: str) -> Together[T, R]:
+        shared = Together(write, name)
+        self._shared.append(shared)
+        return shared
 
     async def _finish(self, write: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(write, name="mongo write")
@@ -87,6 +95,7 @@ class Base:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
+        await asyncio.gather(*(shared.finish() for shared in self._shared))
         await asyncio.gather(*self._writes, return_exceptions=True)
         await self._connection.close()
 

@@ -7,7 +7,7 @@ two transactions that speak of one delivery, the second then sees what the first
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,37 +19,64 @@ from storage import changes
 from storage.codec import micros
 from storage.mongo import documents
 from storage.mongo.base import Base, among
-from storage.mongo.connection import Change, Unit, change, change_where
+from storage.mongo.connection import Change, Connection, Unit, change, change_where
 
 _TOUCH = {"$inc": {"touched": 1}}
 
 
 class Inbox(Base):
+    """Calls that come while another is being written share its transaction with the next ones (`Together`)."""
+
+    def __init__(self, connection: Connection, *, wall: Callable[[], float] | None) -> None:
+        super().__init__(connection, wall=wall)
+        self._keys = self._together(self._note_keys, "mongo inbound keys")
+        self._events = self._together(self._add_events, "mongo events")
+        self._receipts = self._together(self._add_receipts, "mongo receipts")
+
     async def was_seen(self, account: str, key: str) -> bool:
         return await self._read(lambda db: db.one("inbound", {"_id": _inbound(account, key)})) is not None
 
     async def first_time(self, account: str, key: str, at: datetime) -> bool:
-        document = {"_id": _inbound(account, key), "at": micros(at)}
-        return await self._read(lambda db: db.insert_new("inbound", document))
+        return await self._keys.call({"_id": _inbound(account, key), "at": micros(at)})
+
+    async def _note_keys(self, documents: Sequence[dict[str, Any]]) -> list[bool]:
+        return await self._read(lambda db: db.insert_those_new("inbound", documents))
 
     async def add_events(self, events: Sequence[Event]) -> int:
-        return await self._write(lambda unit: add_events(unit, events)) if events else 0
+        return await self._events.call(events) if events else 0
+
+    async def _add_events(self, calls: Sequence[Sequence[Event]]) -> list[int]:
+        every = [event for events in calls for event in events]
+        new = await self._write(lambda unit: add_events(unit, every))
+        return [_claimed(events, new) for events in calls]
 
     async def add_receipts(self, receipts: Sequence[Receipt]) -> None:
         if receipts:
-            await self._write(lambda unit: _add_receipts(unit, receipts))
+            await self._receipts.call(receipts)
+
+    async def _add_receipts(self, calls: Sequence[Sequence[Receipt]]) -> list[None]:
+        every = [receipt for receipts in calls for receipt in receipts]
+        await self._write(lambda unit: _add_receipts(unit, every))
+        return [None for _ in calls]
 
 
 def _inbound(account: str, key: str) -> dict[str, str]:
     return {"account": account, "key": key}
 
 
-async def add_events(unit: Unit, events: Iterable[Event]) -> int:
-    """Those whose key is new and whose delivery is known."""
+def _claimed(events: Sequence[Event], new: set[str]) -> int:
+    """How many of the new keys are of this call: each is of the first that had it."""
+    mine = {event.key for event in events} & new
+    new -= mine
+    return len(mine)
+
+
+async def add_events(unit: Unit, events: Iterable[Event]) -> set[str]:
+    """Those whose key is new and whose delivery is known; answers their keys."""
     given = {event.key: event for event in reversed([*events])}
     known = await unit.all("events", {"_id": among(given)}, {"_id": True})
     new = [event for event in reversed(given.values()) if event.key not in {one["_id"] for one in known}]
-    return await _Noting(unit).run(new) if new else 0
+    return await _Noting(unit).run(new) if new else set()
 
 
 class _Noting:
@@ -62,13 +89,13 @@ class _Noting:
         self._buttons: dict[tuple[str, EventType], set[str | None]] = defaultdict(set)
         self._new: list[dict[str, Any]] = []
 
-    async def run(self, events: Sequence[Event]) -> int:
+    async def run(self, events: Sequence[Event]) -> set[str]:
         await self._load(events)
         for event in events:
             if event.delivery in self._deliveries:
                 self._note(event)
         await self._write()
-        return len(self._new)
+        return {document["_id"] for document in self._new}
 
     async def _load(self, events: Sequence[Event]) -> None:
         whose = among({event.delivery for event in events})

@@ -10,6 +10,8 @@ from pymongo import errors
 from broadcast.errors import StoreUnavailable
 from storage.errors import CannotOpen
 
+DUPLICATE = 11000  # the server's code for a key that is there already
+
 _Meaning = tuple[type[StoreUnavailable], str]
 
 #: By the server's error code, where it says more than the class of the error does.
@@ -70,7 +72,7 @@ def code_of(error: errors.PyMongoError) -> int | None:
 
 
 def is_duplicate(error: errors.PyMongoError) -> bool:
-    return code_of(error) == 11000
+    return code_of(error) == DUPLICATE
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -14,11 +14,15 @@ from broadcast.ports import Listing, Page
 from storage import changes, codec
 from storage.mongo import documents
 from storage.mongo.base import Base, among, containing
-from storage.mongo.connection import Access, Change, Unit, change
+from storage.mongo.connection import Access, Change, Connection, Unit, change
 from storage.mongo.skipping import mark, skip_planned
 
 
 class People(Base):
+    def __init__(self, connection: Connection, *, wall: Callable[[], float] | None) -> None:
+        super().__init__(connection, wall=wall)
+        self._places = self._together(self._keep_places, "mongo conversations")
+
     async def recipient(self, id: str) -> Recipient | None:
         found = await self._read(lambda db: db.one("recipients", {"_id": id}))
         return documents.recipient(found) if found else None
@@ -95,7 +99,13 @@ class People(Base):
     async def save_conversations(self, conversations: Sequence[Conversation]) -> None:
         batch = [replace(given, reference=codec.json_copy(given.reference)) for given in conversations]
         if batch:
-            await self._write(lambda unit: _save_conversations(unit, batch))
+            await self._places.call(batch)
+
+    async def _keep_places(self, calls: Sequence[Sequence[Conversation]]) -> list[None]:
+        """Of everybody who wrote while others were being kept, in one transaction."""
+        every = [conversation for batch in calls for conversation in batch]
+        await self._write(lambda unit: _save_conversations(unit, every))
+        return [None for _ in calls]
 
     async def mark_conversation(self, id: str, state: ConversationState, at: datetime) -> None:
         await self._write(lambda unit: mark(unit, id, state, at))

@@ -31,6 +31,7 @@ from tests.storage.builders import (
     absent,
     at,
     broadcast,
+    conversation,
     delivery,
     dispatch,
     event,
@@ -342,6 +343,36 @@ async def test_two_workers_on_two_accounts_of_one_broadcast(opened: Opener) -> N
 
     await asyncio.gather(drive(one, lease, mine), drive(other, second, theirs))
     assert await tallied(one) == await counted(one) == {"state/teams/sent": 40}
+
+
+async def test_a_burst_is_taken_in_whole(opened: Opener) -> None:
+    """Calls that come together are written together; each is told what of it was new, and nobody waits for all."""
+    store = await opened()
+    names = [f"n{number:03}" for number in range(300)]
+    _, planned = await launch(store, *names)
+    clicks = [event(one.id, key=f"click {one.id}") for one in planned]
+    added = await asyncio.gather(*(store.add_events([click, clicks[0]]) for click in clicks))
+    assert added == [1] * 300
+    firsts = await asyncio.gather(*(store.first_time(ACCOUNT, name, NOW) for name in [*names, *names]))
+    assert firsts == [True] * 300 + [False] * 300
+    assert (await store.tally("brd_1"))["event/clicked/teams/people"] == 300
+
+
+async def test_of_a_burst_only_what_is_at_fault_is_refused(opened: Opener) -> None:
+    """Those that came with it are kept."""
+    store = await opened()
+    await store.save_conversations([conversation("ann")])
+    thief = conversation("eve", id="cnv_teams_ann")
+    told = await asyncio.gather(
+        *(store.save_conversations([one]) for one in (conversation("ben"), thief, conversation("cat"))),
+        return_exceptions=True,
+    )
+    assert [type(one).__name__ for one in told] == ["NoneType", "Conflict", "NoneType"]
+    assert [bool(await store.conversation(ACCOUNT, f"user-{name}")) for name in ("ben", "eve", "cat")] == [
+        True,
+        False,
+        True,
+    ]
 
 
 async def test_plans_that_overlap_count_each_once(opened: Opener) -> None:
