@@ -32,6 +32,7 @@ from bot.demo import board
 from bot.demo.board import Moment
 from bot.demo.verdict import Verdict, judged
 from bot.settings import Settings, load
+from broadcast.engine import Options
 from broadcast.model import ENDED_STATUSES, Broadcast, ChannelName, DeliveryState
 from broadcast.ports import DeliveryFilter
 from broadcast.report import progress, report
@@ -145,7 +146,9 @@ async def _stage(wishes: Wishes, console: Console, directory: Path) -> AsyncIter
     )
     async with sandbox.serve() as served, aiohttp.ClientSession() as http:
         settings = _settings(served.env(), url=url, port=port, token=token, directory=directory)
-        async with Host(settings, clock=clock).running() as host:
+        # Writing takes as long as it takes, however fast the moments pass.
+        options = Options(intent_life=Options().intent_life * wishes.speed)
+        async with Host(settings, clock=clock, options=options).running() as host:
             yield Scene(wishes, console, served, host, clock, http, url, token)
 
 
