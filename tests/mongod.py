@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ _MISSING = (
 _START_SECONDS = 30
 _STOP_SECONDS = 20
 _SETTINGS = ("--bind_ip", "127.0.0.1", "--nounixsocket")
-_CACHE_GB = 0.25
+SMALL = ("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64")
 _PARAMETERS = (
     "enableTestCommands=1",
     "shutdownTimeoutMillisForSignaledShutdown=100",
@@ -68,14 +68,13 @@ class Mongod:
     """One server process in a folder of its own."""
 
     def __init__(
-        self, program: Path, folder: Path, port: int, *, replica_set: bool = True, cache_gb: float = _CACHE_GB
+        self, program: Path, folder: Path, port: int, *, replica_set: bool = True, options: Sequence[str] = ()
     ) -> None:
         self.address = f"127.0.0.1:{port}"
         self._program = program
         self._folder = folder
         self._port = port
-        self._set = ("--replSet", "rs0", "--oplogSize", str(round(256 * cache_gb))) if replica_set else ()
-        self._cache = ("--wiredTigerCacheSizeGB", str(cache_gb))
+        self._options = (*_SETTINGS, *options, *(("--replSet", "rs0") if replica_set else ()))
         folder.mkdir()
         self.start()
 
@@ -84,7 +83,7 @@ class Mongod:
         parameters = [word for parameter in _PARAMETERS for word in ("--setParameter", parameter)]
         command = [str(self._program), "--port", str(self._port), "--dbpath", str(self._folder)]
         self._process = subprocess.Popen(  # noqa: S603 - found by `find_mongod`
-            [*command, "--logpath", str(self._folder / "log"), *_SETTINGS, *self._cache, *parameters, *self._set],
+            [*command, "--logpath", str(self._folder / "log"), *parameters, *self._options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -126,11 +125,11 @@ class Mongod:
 class ReplicaSet:
     """Members on ports of this machine; the first is the primary to begin with."""
 
-    def __init__(self, program: Path, *, members: int = 1, cache_gb: float = _CACHE_GB) -> None:
+    def __init__(self, program: Path, *, members: int = 1, options: Sequence[str] = SMALL) -> None:
         shm = Path("/dev/shm")  # noqa: S108 - memory, so that a test's commits wait for no disk
         self._folder = Path(tempfile.mkdtemp(prefix="clarion-mongod-", dir=shm if shm.is_dir() else None))
         self.members = [
-            Mongod(program, self._folder / str(number), port, cache_gb=cache_gb)
+            Mongod(program, self._folder / str(number), port, options=options)
             for number, port in enumerate(free_ports(members))
         ]
         try:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,6 +121,50 @@ async def test_a_server_on_its_own_is_refused(tmp_path_factory: pytest.TempPathF
             await open_store(f"mongodb://{alone.address}/clarion?directConnection=true")
     finally:
         alone.stop()
+
+
+async def test_a_user_needs_no_more_than_to_read_and_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With access control: less is refused with the mend; the role readWrite does everything, also end what a dead
+    worker of the same user left open."""
+    monkeypatch.setattr(connection, "_ABANDONED", 300_000)
+    key = tmp_path / "key"
+    key.write_text("onlyForThisTest")
+    key.chmod(0o600)
+    guarded = mongod.ReplicaSet(mongod.program(), options=(*mongod.SMALL, "--keyFile", str(key)))
+    try:
+        root = {"pwd": "r", "roles": ["root"]}
+        guarded.members[0].command({"createUser": "root", **root})
+        with MongoClient[dict[str, Any]](guarded.url("").replace("//", "//root:r@")) as admin:
+            for name, role in (("ann", "readWrite"), ("eve", "read")):
+                roles = [{"role": role, "db": "clarion"}]
+                admin.clarion.command({"createUser": name, "pwd": "tell-nobody", "roles": roles})
+        await refuse_strangers(guarded)
+        await outlive_a_colleague(guarded.url("clarion").replace("//", "//ann:tell-nobody@"))
+    finally:
+        guarded.stop()
+
+
+async def refuse_strangers(guarded: mongod.ReplicaSet) -> None:
+    for who, words in (("eve:tell-nobody", "role readWrite"), ("ann:x", "password are refused"), ("", "readWrite")):
+        with pytest.raises(CannotOpen, match=words) as told:
+            await open_store(guarded.url("clarion").replace("//", f"//{who}@" if who else "//"))
+        assert "tell-nobody" not in str(told.value)
+
+
+async def outlive_a_colleague(url: str) -> None:
+    store = await MongoStore.open(url)
+    try:
+        lease = await store.acquire_lease(ACCOUNT, "worker-1", 0.1)
+        assert lease is not None
+        with MongoClient[dict[str, Any]](url, appname="clarion") as dead, dead.start_session() as session:
+            session.start_transaction()
+            dead.clarion.leases.update_one({"_id": ACCOUNT}, {"$inc": {"writes": 1}}, session=session)
+            taken = None
+            async with asyncio.timeout(8):
+                while taken is None:
+                    taken = await store.acquire_lease(ACCOUNT, "worker-2", 30)
+    finally:
+        await store.close()
 
 
 async def test_an_old_server_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,7 +505,7 @@ async def test_a_server_that_stays_away_is_told_and_nothing_is_written(
 ) -> None:
     """Reads and writes raise `StoreUnavailable` with its cause; afterwards everything is as before."""
     monkeypatch.setattr(connection, "_PATIENCE", 0.3)
-    store = await opened(options=FAILS)
+    store = await opened(options=FAILS + "&serverSelectionTimeoutMS=200")
     lease, [ann, ben] = await launch(store, "ann", "ben")
     gone = {"failCommands": ["update", "find", "aggregate", "insert"], "closeConnection": True}
     calls: list[Callable[[], Awaitable[Any]]] = [
