@@ -52,7 +52,7 @@ _PATIENCE = 10.0  # seconds for which a transaction that lost a race is begun an
 _COMMIT_PATIENCE = 20.0  # seconds for which the outcome of a commit is asked after
 _LONGEST_PAUSE = 0.1  # seconds between two tries
 _DUPLICATES = 5  # tries of a transaction that met a key which was not there when it looked
-_STUCK = 2.0  # seconds after which a transaction in the way is looked for
+_STUCK = 2.0  # seconds after which, again and again, a transaction in the way is looked for
 _ABANDONED = 3 * 1_000_000  # microseconds without a sign after which an open transaction's owner counts as dead
 _NO_SUCH_TIME = 50  # the server's code for an operation that took longer than it may
 
@@ -268,15 +268,13 @@ class Connection:
     def __init__(self, url: str, *, slots: range) -> None:
         self.name = _without_secrets(url)
         with opening(self.name):
-            parsed = uri_parser.parse_uri(url, warn=False)
-            given = {name.lower() for name in parsed["options"]}
-            if not parsed["database"]:
-                raise CannotOpen(f"the address names no database; {_HELP}")
-            self._app = parsed["options"].get("appname", _APP)
+            address = _parsed(url)
+            given = {name.lower() for name in address["options"]}
             defaults = {name: value for name, value in _DEFAULTS.items() if name.lower() not in given}
             self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(url, **defaults, **_PROMISED)
+        self._app = address["options"].get("appname", _APP)
         self._db = self._client.get_database(
-            parsed["database"],
+            address["database"],
             read_concern=ReadConcern("majority"),
             write_concern=_MAJORITY,
             read_preference=ReadPreference.PRIMARY,
@@ -411,7 +409,7 @@ class _Tries:
 
     def __init__(self) -> None:
         self._clock = asyncio.get_running_loop()
-        self._began = self._clock.time()
+        self._began = self._looked = self._clock.time()
         self._number = 0
         self._duplicates = 0
 
@@ -423,7 +421,11 @@ class _Tries:
         return passing and self._clock.time() < self._began + _PATIENCE
 
     def stuck(self) -> bool:
-        return self._clock.time() > self._began + _STUCK
+        """Whether it is time, again, to look for what stands in the way."""
+        if self._clock.time() < self._looked + _STUCK:
+            return False
+        self._looked = self._clock.time()
+        return True
 
     async def pause(self) -> None:
         self._number += 1
@@ -438,8 +440,17 @@ def opening(name: str) -> Iterator[None]:
             yield
     except StoreUnavailable as error:
         raise type(error)(f"{name}: {error}") from error
-    except ValueError as error:  # how the driver refuses an option's value
-        raise CannotOpen(f"{name}: the address cannot be used: {error}") from error
+
+
+def _parsed(url: str) -> dict[str, Any]:
+    """What the address says. What is wrong with it is not repeated: that may be half a password."""
+    try:
+        parsed: dict[str, Any] = uri_parser.parse_uri(url, warn=False)
+    except ValueError as error:  # how the driver refuses a port, or the value of an option
+        raise CannotOpen(f"the port or an option of the address cannot be used; {_HELP}") from error
+    if not parsed["database"]:
+        raise CannotOpen(f"the address names no database; {_HELP}")
+    return parsed
 
 
 def _without_secrets(url: str) -> str:

@@ -99,6 +99,7 @@ async def tallied(store: Store, id: str = "brd_1") -> dict[str, int]:
         ("mongodb://127.0.0.1:1/?w=majority", "names no database; write mongodb://"),
         ("mongodb://ann:tell-nobody@127.0.0.1:1/clarion?serverSelectionTimeoutMS=50", "no primary answers; check"),
         ("mongodb://127.0.0.1:1/clarion?authMechanism=GUESS", "cannot be"),
+        ("mongodb://ann:tell-nobody/x@127.0.0.1/clarion", "cannot be"),
     ],
 )
 async def test_an_address_that_cannot_be_used_is_told_in_one_line(address: str, words: str) -> None:
