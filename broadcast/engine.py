@@ -31,7 +31,7 @@ import structlog
 
 from broadcast import attempts
 from broadcast.attempts import Rules
-from broadcast.campaigns import Broadcasts
+from broadcast.campaigns import Broadcasts, every
 from broadcast.errors import StoreUnavailable
 from broadcast.launching import Calendars, FirstMaker, drawn
 from broadcast.memory import Item, Memory
@@ -52,7 +52,7 @@ from broadcast.model import (
     Unknown,
 )
 from broadcast.pacing import WELL, Conversations, Health, Pacer
-from broadcast.ports import Account, Channel, Clock, Due, Lease, Page, PresenceProvider, Result, Store
+from broadcast.ports import Account, Channel, Clock, Due, Lease, PresenceProvider, Result, Store
 from broadcast.rollcall import RollCall
 from broadcast.tracking import Links
 
@@ -194,6 +194,8 @@ class Engine:
             log.warning("recovered", action="recovered", account=self._account.key, deliveries=len(results))
             await self._store.record(self._lease, results)
             await self._withhold([result.delivery for result in results if _is_back(result)])
+        for stopped in await every(self._store, BroadcastStatus.STOPPED):  # it may have died amid `_withhold`
+            await self._broadcasts.cancel_rest(stopped)
 
     # --- one turn -------------------------------------------------------------------------------------
 
@@ -222,10 +224,7 @@ class Engine:
         self._memory.forget_idle()
         self._books.clear()
         self._edge = self._loaded_until = None
-        running = await self._durably(
-            lambda: self._store.broadcasts(statuses=[BroadcastStatus.RUNNING], page=Page(1, 1000))
-        )
-        for broadcast in running.items:
+        for broadcast in await self._durably(lambda: every(self._store, BroadcastStatus.RUNNING)):
             await self._settle(broadcast.id)
 
     async def _load(self, *, ahead: bool = False) -> None:

@@ -52,6 +52,7 @@ class Fate:
     trouble: float = 0.15
     crashes: int = 2
     calm_after: datetime | None = None
+    meanwhile: Callable[[], Awaitable[None]] | None = None
     chance: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,10 +63,15 @@ class Fate:
         calm = self.calm_after is not None and self.clock.now() >= self.calm_after
         return not calm and self.chance.random() < self.trouble * part
 
-    async def delay(self) -> None:
-        if self.strikes():
-            seconds = self.chance.choice([0.001, 0.03, 0.5, 4.0, 70.0, 700.0])
-            await self.clock.sleep_until(self.clock.now() + timedelta(seconds=seconds))
+    async def delay(self, part: float = 1.0, *, meanwhile: float = 0.05) -> None:
+        """Some time goes by; now and then somebody does something in the midst of it."""
+        if not self.strikes(part):
+            return
+        half = timedelta(seconds=self.chance.choice([0.001, 0.03, 0.5, 4.0, 70.0, 700.0]) / 2)
+        await self.clock.sleep_until(self.clock.now() + half)
+        if self.meanwhile is not None and self.chance.random() < meanwhile:
+            await self.meanwhile()
+        await self.clock.sleep_until(self.clock.now() + half)
 
     def crash(self, part: float = 0.05) -> None:
         if self.crashes and self.strikes(part):
@@ -91,6 +97,11 @@ class BrokenStore:
             return await self._broken(lambda: call(*args, **named))
 
         return broken
+
+    async def intend(self, *named: Any) -> list[str]:
+        granted = await self._broken(lambda: self._inner.intend(*named))
+        await self._fate.delay(meanwhile=0.4)
+        return granted
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
         return await self._broken(lambda: self._record(lease, results))
@@ -140,7 +151,7 @@ class BrokenChannel:
         answer = self._answer()
         accepted = isinstance(answer, Sent) or (isinstance(answer, Unknown) and self._fate.chance.random() < 0.5)
         self.sends[place] = Send(to.recipient, at, accepted, None)
-        await self._fate.delay()
+        await self._fate.delay(2.0, meanwhile=0.4)
         self._fate.crash(1.5)
         self.sends[place] = Send(to.recipient, at, accepted, answer)
         return answer

@@ -6,8 +6,8 @@ import pytest
 
 from tests.faults.world import check
 
-WORLDS = 2_000
-BATCH = 100
+WORLDS = 3_000
+BATCH = 150
 
 
 @pytest.mark.parametrize("first", range(0, WORLDS, BATCH))

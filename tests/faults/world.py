@@ -77,9 +77,7 @@ class World:
 
     seed: int
     clock: VirtualClock = field(default_factory=lambda: VirtualClock(START))
-    log: list[str] = field(default_factory=list)
     left: dict[str, datetime] = field(default_factory=dict)
-    stopped_at: datetime | None = None
 
     def __post_init__(self) -> None:
         draw = self.draw = random.Random(f"world {self.seed}")  # noqa: S311 - a test's
@@ -92,6 +90,7 @@ class World:
             crashes=draw.choice([0, 1, 3, 9]),
             calm_after=WORKING.ends,
         )
+        self.fate.meanwhile = self._meanwhile
         self.store = BrokenStore(self.inner, self.fate)
         self.accounts = [
             Account(f"{channel}/x", channel, FEATURES, draw.choice([0.002, 0.05, 1.0, 50.0, 500.0]))
@@ -121,6 +120,8 @@ class World:
             launched_by="tok_1",
             starts_at=START,
         )
+
+        self._launching = Launching(self.store, self.clock, {a.key: a for a in self.accounts})
 
     # --- life -----------------------------------------------------------------------------------------
 
@@ -166,15 +167,22 @@ class World:
             return
 
     async def _host(self) -> None:
-        """Starts what is due, and finishes what a crash cut short."""
-        launching = Launching(self.store, self.clock, {a.key: a for a in self.accounts})
+        """Finishes what a crash cut short, starts what is due; after a crash another host does."""
         while True:
             try:
-                await launching.finish_interrupted()
-                await launching.start_due()
+                await self._launching.finish_interrupted()
+                while await self._waits():
+                    await self._launching.start_due()
+                return
             except (StoreUnavailable, Crash):
-                pass
-            await self.clock.sleep_until(self.clock.now() + timedelta(minutes=5))
+                await self.clock.sleep_until(self.clock.now() + timedelta(minutes=1))
+
+    async def _waits(self) -> bool:
+        """Whether the broadcast still has to be started; a host that died amid it does not know."""
+        stored = await self.inner.broadcast("brd_1")
+        assert stored is not None
+        await self.clock.sleep_until(self.clock.now() + timedelta(seconds=1))
+        return stored.planned is None and stored.status not in ENDED_STATUSES
 
     async def _account(self, account: Account) -> None:
         """An engine, and after a crash another."""
@@ -232,18 +240,32 @@ class World:
         await act()
 
     async def _leave(self, who: str) -> None:
-        self.left[who] = self.clock.now()
+        self.left.setdefault(who, self.clock.now())
         await self.inner.set_unsubscribed(who, self.clock.now())
 
+    async def _meanwhile(self) -> None:
+        """What people and operators do while something else takes its time."""
+        act = self.draw.choice([self._leave_somebody, self._leave_somebody, self._pause, self._stop_at_once])
+        await act()
+
+    async def _leave_somebody(self) -> None:
+        await self._leave(self.draw.choice(self.people))
+
+    async def _stop_at_once(self) -> None:
+        try:
+            await Broadcasts(self.inner, self.clock).stop("brd_1")
+        except Conflict:
+            return
+
     async def _stop(self) -> None:
-        """Through a store that breaks: said again until it is done. A host that crashes amid it does not know."""
+        """Through a store that breaks: said again until it is done."""
         while True:
             try:
                 await Broadcasts(self.store, self.clock).stop("brd_1")
                 return
-            except (Crash, Conflict):
+            except Conflict:
                 return
-            except StoreUnavailable:
+            except (StoreUnavailable, Crash):
                 await self.clock.sleep_until(self.clock.now() + timedelta(seconds=1))
 
     async def _pause(self) -> None:
