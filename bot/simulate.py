@@ -78,7 +78,7 @@ class _Spool:
     most one a recipient. What is in order goes to a file, an instant at a time; what is late is merged in later.
     """
 
-    _KEY = 32
+    _KEY = 44
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile("w+", encoding="ascii", newline="\n")  # noqa: SIM115 - closed by `close`
@@ -88,7 +88,7 @@ class _Spool:
 
     def add(self, line: Line, text: str) -> None:
         at, place, kind = line.key
-        entry = f"{at:%Y%m%d%H%M%S%f}{place:011}{kind}{text}\n"
+        entry = f"{at.isoformat(timespec='microseconds')}{place:011}{kind}{text}\n"
         if at > self._instant:
             self._flush()
             self._instant = at

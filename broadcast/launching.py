@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from broadcast import audience, calendar, plan, report
@@ -14,6 +14,7 @@ from broadcast.audience import Accounts, Route, Unreachable
 from broadcast.calendar import WorkingTime
 from broadcast.campaigns import Broadcasts, every
 from broadcast.errors import Conflict, Invalid
+from broadcast.evolve import evolver
 from broadcast.model import (
     Broadcast,
     BroadcastReason,
@@ -29,6 +30,8 @@ from broadcast.plan import FirstMoment
 from broadcast.ports import Account, Clock, Store
 
 PAGE = 2_000
+
+_evolve = evolver(Delivery)
 
 #: How a broadcast's first moments are found: drawn from its seed, or pinned by a scenario.
 FirstMaker = Callable[[Broadcast], FirstMoment]
@@ -103,11 +106,11 @@ def planned(
         )
     except Invalid:
         return _ended(delivery, DeliveryState.UNSCHEDULED, Reason.NO_TIME, at)
-    return replace(delivery, due_at=step.due_at)
+    return _evolve(delivery, due_at=step.due_at)
 
 
 def _ended(delivery: Delivery, state: DeliveryState, reason: Reason, at: datetime) -> Delivery:
-    return replace(delivery, state=state, reason=reason, ended_at=at)
+    return _evolve(delivery, state=state, reason=reason, ended_at=at)
 
 
 class Launching:
