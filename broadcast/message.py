@@ -74,8 +74,6 @@ _JINJA = Environment(
     autoescape=False,  # noqa: S701 - plain text: each channel escapes for its own platform
 )
 
-Values = Mapping[str, object]
-
 
 class _Unreadable(Exception):  # noqa: N818 - says what happened
     """What is wrong with a placeholder, in words."""
@@ -306,21 +304,20 @@ def _length_faults(channel: ChannelName, message: Message, limit: int) -> Iterat
 # --- rendering ----------------------------------------------------------------------------------------
 
 
-def values(recipient: Recipient) -> Values:
+class Values:
     """What placeholders can say of a person. A field beats a free attribute of the same name. What no platform
     takes is left out: people choose their names themselves."""
-    said: dict[str, str | None] = {
-        **recipient.attributes,
-        "first_name": recipient.first_name,
-        "last_name": recipient.last_name,
-        "name": recipient.name,
-        "email": recipient.email,
-        "locale": recipient.locale,
-        "timezone": recipient.timezone,
-        "country": recipient.country,
-        "external_id": recipient.external_id,
-    }
-    return {name: value and _UNFIT.sub("", value) for name, value in said.items()}
+
+    __slots__ = ("_recipient",)
+
+    def __init__(self, recipient: Recipient) -> None:
+        self._recipient = recipient
+
+    def get(self, name: str) -> object:
+        """``None`` where the person has no such thing. Worked out when asked: most messages ask for little."""
+        recipient = self._recipient
+        value = getattr(recipient, name) if name in FIELDS else recipient.attributes.get(name)
+        return value and _UNFIT.sub("", value)
 
 
 Filler = Callable[[Values], str]
@@ -349,7 +346,7 @@ def _quoted(value: object) -> str:
 
 def target(button: Button, recipient: Recipient) -> str:
     """Where a link leads for this person: the stored address with its placeholders filled, percent-encoded."""
-    return _filler(button.url or "", _quoted)(values(recipient))
+    return _filler(button.url or "", _quoted)(Values(recipient))
 
 
 class Rendering:
@@ -362,7 +359,7 @@ class Rendering:
         self._buttons = tuple(partial(_ready, button, _filler(button.label), links) for button in own.buttons)
 
     def content(self, recipient: Recipient, delivery: str) -> Content:
-        person = values(recipient)
+        person = Values(recipient)
         return Content(
             text=self._text(person),
             media=self._media,

@@ -30,7 +30,8 @@ from storage.codec import instant, instant_or_none, json_text, micros, micros_or
 Row = Sequence[Any]
 T = TypeVar("T")
 
-_CHANNELS: dict[str | None, ChannelName | None] = {None: None, **{str(member): member for member in ChannelName}}
+_CHANNEL = {str(member): member for member in ChannelName}
+_CHANNELS: dict[str | None, ChannelName | None] = {None: None} | {str(member): member for member in ChannelName}
 _REASONS: dict[str | None, Reason | None] = {None: None, **{str(member): member for member in Reason}}
 _STATES = {str(member): member for member in DeliveryState}
 _RUNGS = {str(member): member for member in Rung}
@@ -177,7 +178,7 @@ def recipient(row: Row) -> Recipient:
         frozenset(doc["tags"]),
         frozenset(doc["lists"]),
         _CHANNELS[row[8]],
-        {ChannelName(channel): user_id for channel, user_id in doc["identities"].items()},
+        {_CHANNEL[channel]: user_id for channel, user_id in doc["identities"].items()},
         doc["attributes"],
         instant_or_none(row[10]),
         instant_or_none(row[11]),
@@ -213,7 +214,7 @@ def conversation(row: Row) -> Conversation:
     return Conversation(
         row[0],
         row[1],
-        ChannelName(row[2]),
+        _CHANNEL[row[2]],
         row[3],
         row[4],
         orjson.loads(row[5]),
