@@ -303,7 +303,7 @@ def _rate(value: Any, place: str) -> float:
     told = _object(value, place, ("rate",), required=("rate",))
     mend = "write messages a second, more than 0, such as 30"
     rate = _number(told["rate"], f"{place}.rate", mend)
-    if not 1e-6 <= rate <= 1e6:
+    if not 1e-5 <= rate <= 1e6:
         raise _at(f"{place}.rate", f"is {told['rate']}; {mend}")
     return rate
 
