@@ -37,14 +37,14 @@ def lines_of(scenario: Json) -> list[Json]:
 
 
 @given(scenarios())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_where_nobody_waits_for_anybody_the_lines_are_the_naive_ones(scenario: Json) -> None:
     """Every line, in order: calendars, rounds, presence, answers, retries, opt-outs."""
     assert lines_of(scenario) == list(naive_engine.lines(scenario, schedule_of(scenario)))
 
 
 @given(scenarios(crowd=True))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_where_people_wait_the_promises_hold(scenario: Json) -> None:
     """Everybody ends once; nothing outside hours or after an opt-out; rates kept; numbers agree; in order."""
     lines = lines_of(scenario)
