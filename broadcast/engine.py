@@ -169,6 +169,7 @@ class Engine:
             await self._commit([])
             if self._memory.flying and not self._answers:
                 await self._clock.wait(self._wake, None)
+        await self._roll.keep(self._store, over=True)
 
     async def _watch(self) -> None:
         """Learns of what others changed: launches, pauses, stops, opt-outs."""
@@ -330,6 +331,7 @@ class Engine:
         """Keeps a result for the next commit, and the delivery for its next attempt if that is not behind the
         edge."""
         self._results.append(result)
+        self._roll.count(result, item.conversation.user_id)
         item.delivery = delivery = result.delivery
         due = delivery.due_at
         if (
@@ -348,6 +350,7 @@ class Engine:
         results, self._results = self._results, []
         if results:
             await self._durably(lambda: self._store.record(self._lease, results))
+            await self._roll.keep(self._store)
         if ready:
             await self._begin(ready)
         back = [result.delivery for result in results if _is_back(result)]

@@ -448,8 +448,38 @@ class Tokens(Protocol):
         """Fingerprint and answer noted at or after `since`."""
 
 
+@dataclass(frozen=True, slots=True)
+class PresenceCount:
+    """How often presence was answered with `state` on `channel` in one hour of the week (`history.hour_of_week`),
+    over everybody. Nobody is named."""
+
+    channel: ChannelName
+    hour: int
+    state: PresenceState
+    count: int
+
+
+class PresenceHistory(Protocol):
+    """What presence was like, as counts over everybody: never a person's log."""
+
+    async def add_presence(self, counts: Sequence[PresenceCount]) -> None:
+        """Adds to what is kept; of any two processes that add, both count."""
+
+    async def presence_seen(self) -> list[PresenceCount]:
+        """All that is kept, in order of channel, hour and state."""
+
+
 class Store(
-    RecipientStore, ConversationStore, CampaignStore, BroadcastStore, Ledger, Inbox, Leases, Tokens, Protocol
+    RecipientStore,
+    ConversationStore,
+    CampaignStore,
+    BroadcastStore,
+    Ledger,
+    Inbox,
+    Leases,
+    Tokens,
+    PresenceHistory,
+    Protocol,
 ):
     """All of it. Values go in and come out unchanged; instants to the microsecond.
 

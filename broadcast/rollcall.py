@@ -9,10 +9,10 @@ from itertools import islice
 
 import structlog
 
-from broadcast import attempts
-from broadcast.errors import PresenceUnavailable
+from broadcast import attempts, history
+from broadcast.errors import PresenceUnavailable, StoreUnavailable
 from broadcast.model import Broadcast, ChannelName, PresenceState
-from broadcast.ports import Account, Clock, PresenceProvider
+from broadcast.ports import Account, Clock, PresenceHistory, PresenceProvider, Result
 
 log = structlog.get_logger()
 
@@ -48,6 +48,7 @@ class RollCall:
         self._known: dict[str, tuple[PresenceState, datetime]] = {}
         self._prune_at = 0
         self._asking: set[str] = set()
+        self._minutes = history.Minutes(account.channel)
         #: How many people are worth asking at once: a call's worth, and no more than can be written to before
         #: the answer is stale.
         self.worth_asking = (
@@ -99,6 +100,27 @@ class RollCall:
         now = self._clock.now()
         self._learn(states, now)
         return {id: now + wait for id in user_ids if id not in states}
+
+    # --- what presence was like -----------------------------------------------------------------------
+
+    def count(self, result: Result, user_id: str) -> None:
+        """Counts the answer that the first attempt of a delivery went by (`history`)."""
+        attempt, known = result.attempt, self._known.get(user_id)
+        if attempt is None or known is None or not history.is_first(attempt, new_rung=result.new_rung):
+            return
+        if attempt.at - known[1] <= attempts.FRESH:
+            self._minutes.count(known[0], attempt.at)
+
+    async def keep(self, seen: PresenceHistory, *, over: bool = False) -> None:
+        """Adds what was counted to the history, once a minute or when it is `over`. Where the store cannot take it
+        these counts are dropped: what presence is like shows in those that follow."""
+        if not over and not self._minutes.are_over(self._clock.now()):
+            return
+        if counts := self._minutes.take():
+            try:
+                await seen.add_presence(counts)
+            except StoreUnavailable as error:
+                log.warning("presence", action="presence_not_kept", account=self._account, detail=str(error))
 
     def _learn(self, states: Mapping[str, PresenceState], now: datetime) -> None:
         if len(self._known) > self._prune_at:  # as many forgotten as were learned since: a little each time

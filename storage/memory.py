@@ -33,11 +33,12 @@ from broadcast.model import (
     DeliveryState,
     Event,
     EventType,
+    PresenceState,
     Reason,
     Receipt,
     Recipient,
 )
-from broadcast.ports import ApiToken, DeliveryFilter, Due, Lease, Listing, Page, Result, Store
+from broadcast.ports import ApiToken, DeliveryFilter, Due, Lease, Listing, Page, PresenceCount, Result, Store
 from broadcast.tally import Delta
 from storage import changes, codec
 from storage.ordered import Ordered
@@ -130,6 +131,7 @@ class MemoryStore(Store):
         self._holders: dict[str, _Holder] = defaultdict(_Holder)
         self._tokens: dict[str, ApiToken] = {}
         self._answers: dict[str, tuple[str, bytes, datetime]] = {}
+        self._presence: Counter[tuple[ChannelName, int, PresenceState]] = Counter()
         self._control = 0
         self._changed = asyncio.Event()
         self._closed = False
@@ -568,6 +570,15 @@ class MemoryStore(Store):
     async def remembered_answer(self, key: str, since: datetime) -> tuple[str, bytes] | None:
         fingerprint, answer, at = self._answers.get(key, ("", b"", None))
         return (fingerprint, answer) if at is not None and at >= since else None
+
+    # --- presence -----------------------------------------------------------------------------------
+
+    async def add_presence(self, counts: Sequence[PresenceCount]) -> None:
+        for one in counts:
+            self._presence[one.channel, one.hour, one.state] += one.count
+
+    async def presence_seen(self) -> list[PresenceCount]:
+        return [PresenceCount(*of, count) for of, count in sorted(self._presence.items())]
 
     # --- control ------------------------------------------------------------------------------------
 

@@ -91,7 +91,11 @@ _FIRST = Migration(
     },
 )
 
-MIGRATIONS: Sequence[Migration] = (_FIRST,)
+_PRESENCE = Migration(
+    2, "how often each presence was answered, by hour of the week over everybody", {"presence": ()}
+)
+
+MIGRATIONS: Sequence[Migration] = (_FIRST, _PRESENCE)
 
 
 async def prepare(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:

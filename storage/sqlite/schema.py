@@ -179,4 +179,17 @@ _ACCESS = Migration(
     ),
 )
 
-MIGRATIONS = (_PEOPLE, _CAMPAIGNS, _LEDGER, _INBOX, _ACCESS)
+_PRESENCE = Migration(
+    6,
+    "how often each presence was answered, by hour of the week over everybody",
+    (
+        """
+        CREATE TABLE presence (
+            channel TEXT NOT NULL, hour INTEGER NOT NULL, state TEXT NOT NULL, count INTEGER NOT NULL,
+            PRIMARY KEY (channel, hour, state)
+        ) WITHOUT ROWID
+        """,
+    ),
+)
+
+MIGRATIONS = (_PEOPLE, _CAMPAIGNS, _LEDGER, _INBOX, _ACCESS, _PRESENCE)

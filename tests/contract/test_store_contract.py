@@ -21,10 +21,11 @@ from broadcast.model import (
     DeliveryState,
     EventType,
     Outcome,
+    PresenceState,
     Reason,
     Rung,
 )
-from broadcast.ports import ApiToken, DeliveryFilter, Lease, Page, Result, Store
+from broadcast.ports import ApiToken, DeliveryFilter, Lease, Page, PresenceCount, Result, Store
 from tests.storage.builders import (
     ACCOUNT,
     NOW,
@@ -903,6 +904,33 @@ async def test_the_first_answer_is_kept(store: Store) -> None:
     assert await store.remembered_answer("k", NOW) == ("f1", b"first")
     assert await store.remembered_answer("k", at(1)) is None
     assert await store.remembered_answer("x", NOW) is None
+
+
+# --- presence -----------------------------------------------------------------------------------------
+
+
+async def test_presence_that_nobody_told_is_not_counted(store: Store) -> None:
+    """There is nothing at first, and adding nothing changes that."""
+    await store.add_presence([])
+    assert await store.presence_seen() == []
+
+
+async def test_presence_counts_add_up(store: Store) -> None:
+    """Whoever adds to the same channel, hour and state adds to one count; the others stay apart, in order."""
+    teams, viber = ChannelName.TEAMS, ChannelName.VIBER
+    available, away = PresenceState.AVAILABLE, PresenceState.AWAY
+    minutes = [
+        [PresenceCount(viber, 3, available, 1), PresenceCount(teams, 167, available, 2)],
+        [PresenceCount(teams, 167, available, 5), PresenceCount(teams, 8, away, 1)],
+        [PresenceCount(teams, 8, available, 4)],
+    ]
+    await asyncio.gather(*(store.add_presence(counts) for counts in minutes))
+    assert await store.presence_seen() == [
+        PresenceCount(teams, 8, available, 4),
+        PresenceCount(teams, 8, away, 1),
+        PresenceCount(teams, 167, available, 7),
+        PresenceCount(viber, 3, available, 1),
+    ]
 
 
 # --- control ------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ async def test_a_newer_database_is_refused(url: str, opened: Opener, client: Mon
     """Never downgraded, never guessed at."""
     await opened()
     database(client, url).meta.update_one({"_id": "schema"}, {"$set": {"version": 99}})
-    with pytest.raises(TooNew, match="schema 99 and this version knows 1; upgrade Clarion"):
+    with pytest.raises(TooNew, match="schema 99 and this version knows 2; upgrade Clarion"):
         await open_store(url)
 
 
