@@ -32,6 +32,7 @@ from rich.table import Table
 
 from bot.channels.telegram import TelegramAccount, TelegramChannel
 from bot.clock import RealClock
+from bot.memory import settle
 from broadcast.campaigns import ALWAYS
 from broadcast.engine import Engine, Options
 from broadcast.launching import Launching
@@ -216,6 +217,7 @@ async def _rounds(messages: int, rounds: int) -> tuple[list[Run], list[Run]]:
     with _sandbox(messages) as (url, chats):
         bodies = [_body(chat, links) for chat in chats]
         await _bare(url, bodies[:500], [])  # both sides warm
+        settle()  # as a host does once it has started; it helps both
         for _ in range(rounds):
             await _bare(url, bodies, bare)
             await _engine(url, chats, links, engine)

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import structlog
 
+from bot import memory
 from bot.app import Host
 from bot.settings import Settings
 
@@ -26,6 +27,7 @@ async def until_stopped(
         with suppress(NotImplementedError):  # Windows has none: there Ctrl-C cancels
             loop.add_signal_handler(number, _stop, stop)
     async with Host(settings, engine=engine, web=web, say=say).running():
+        memory.settle()
         log.info("started", action="started", engine=engine, web=web)
         if not web:
             say("Clarion's engine runs; Ctrl-C ends it")
