@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from broadcast import audience, calendar, plan, report
 from broadcast.audience import Accounts, Route, Unreachable
 from broadcast.calendar import WorkingTime
 from broadcast.campaigns import Broadcasts, every
 from broadcast.errors import Conflict, Invalid
-from broadcast.evolve import evolver
 from broadcast.model import (
     Broadcast,
     BroadcastReason,
@@ -30,8 +30,6 @@ from broadcast.plan import FirstMoment
 from broadcast.ports import Account, Clock, Store
 
 PAGE = 2_000
-
-_evolve = evolver(Delivery)
 
 #: How a broadcast's first moments are found: drawn from its seed, or pinned by a scenario.
 FirstMaker = Callable[[Broadcast], FirstMoment]
@@ -87,7 +85,8 @@ def planned(
 ) -> Delivery:
     """The delivery to one person as the plan has it: waiting for its first moment, or ended before it began."""
     conversation = route.conversation
-    delivery = Delivery(
+    delivery = partial(
+        Delivery,
         id=delivery_id(broadcast.id, recipient.id),
         broadcast=broadcast.id,
         recipient=recipient.id,
@@ -97,20 +96,15 @@ def planned(
         conversation=conversation.id if conversation else None,
     )
     if isinstance(route, Unreachable):
-        return _ended(delivery, DeliveryState.SKIPPED, route.reason, recipient.unsubscribed_at or at)
-    if working is None:
-        return _ended(delivery, DeliveryState.UNSCHEDULED, Reason.NO_TIME, at)
-    try:
-        step = plan.first_step(
-            working, broadcast.schedule, broadcast.policies, recipient.id, first, launch=broadcast.launched_at
-        )
-    except Invalid:
-        return _ended(delivery, DeliveryState.UNSCHEDULED, Reason.NO_TIME, at)
-    return _evolve(delivery, due_at=step.due_at)
-
-
-def _ended(delivery: Delivery, state: DeliveryState, reason: Reason, at: datetime) -> Delivery:
-    return _evolve(delivery, state=state, reason=reason, ended_at=at)
+        at = recipient.unsubscribed_at or at
+        return delivery(state=DeliveryState.SKIPPED, reason=route.reason, ended_at=at)
+    if working is not None:
+        with suppress(Invalid):  # the launch came too late for any working time
+            step = plan.first_step(
+                working, broadcast.schedule, broadcast.policies, recipient.id, first, launch=broadcast.launched_at
+            )
+            return delivery(due_at=step.due_at)
+    return delivery(state=DeliveryState.UNSCHEDULED, reason=Reason.NO_TIME, ended_at=at)
 
 
 class Launching:
