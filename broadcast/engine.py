@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -348,21 +348,39 @@ class Engine:
     async def _commit(self, ready: Sequence[Item]) -> None:
         """Writes outcomes and intents, and sends what was granted."""
         results, self._results = self._results, []
-        if results:
-            await self._durably(lambda: self._store.record(self._lease, results))
-            await self._roll.keep(self._store)
-        if ready:
-            await self._begin(ready)
+        began = self._clock.now()
+        intents = {item.delivery.id: attempts.intended(item.delivery, began) for item in ready}
+        granted = await self._written(results, [*intents.values()], began)
+        refused = self._begin(ready, intents, granted, began)
         back = [result.delivery for result in results if _is_back(result)]
-        await self._withhold(back)
+        if refused:
+            self._stale = True  # a pause that is over by now would leave them out of memory
+        await self._withhold([*back, *refused])
         await self._settle_ended(results)
 
-    async def _begin(self, ready: Sequence[Item]) -> None:
-        """Writes the intents and sends those granted, unless writing took so long that they are to be judged
-        anew. What was refused has ended meanwhile, or ends now, or is loaded anew."""
-        began = now = self._clock.now()
-        intents = {item.delivery.id: attempts.intended(item.delivery, now) for item in ready}
-        granted = set(await self._durably(lambda: self._store.intend(self._lease, [*intents.values()], now)))
+    async def _written(self, results: Sequence[Result], intents: Sequence[Delivery], now: datetime) -> Set[str]:
+        """Both at once, so that a store can make one transaction of them; answers the ids granted."""
+
+        async def record() -> None:
+            if results:
+                await self._durably(lambda: self._store.record(self._lease, results))
+
+        async def intend() -> Set[str]:
+            if not intents:
+                return frozenset()
+            return set(await self._durably(lambda: self._store.intend(self._lease, intents, now)))
+
+        if not (results and intents):
+            await record()
+            return await intend()
+        _, granted = await asyncio.gather(record(), intend())
+        return granted
+
+    def _begin(
+        self, ready: Sequence[Item], intents: Mapping[str, Delivery], granted: Set[str], began: datetime
+    ) -> list[Delivery]:
+        """Sends what was granted, unless writing took so long that it is to be judged anew; answers what was
+        refused: it has ended meanwhile, or ends now, or is loaded anew."""
         refused, now = [], self._clock.now()
         for item in ready:
             if item.delivery.id not in granted:
@@ -373,9 +391,7 @@ class Engine:
                 self._send(item, now)
             else:
                 self._note(attempts.handed_back(item.delivery), item)
-        if refused:
-            self._stale = True  # a pause that is over by now would leave them out of memory
-            await self._withhold(refused)
+        return refused
 
     def _is_ripe(self, item: Item, now: datetime) -> bool:
         return item.rules.working.contains(now) and self._allowed(item, now) is True
