@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from broadcast.errors import StoreUnavailable
@@ -62,6 +62,7 @@ def prepare(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
     if not path.parent.is_dir():
         raise CannotOpen(f"{path}: the folder {path.parent} does not exist; create it or name another file")
     try:
+        _create(path)
         with closing(connect(path)) as connection:
             _check_is_ours(connection)
             _use_wal(connection)
@@ -72,6 +73,13 @@ def prepare(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
         raise _named(path, meaning(error)) from error
     except CannotOpen as error:
         raise _named(path, error) from error
+
+
+def _create(path: Path) -> None:
+    """A new database belongs to its owner alone: it holds what people are called and where they are reached. The
+    files SQLite puts beside it take its permissions. A file that cannot be made is told of by who opens it."""
+    with suppress(OSError):
+        path.touch(mode=0o600)
 
 
 def _named(path: Path, error: Exception) -> Exception:

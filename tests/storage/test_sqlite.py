@@ -384,6 +384,15 @@ async def test_a_stream_goes_over_its_pages(store: SqliteStore) -> None:
     assert seen == expected[:1_000] + expected[1_200:]
 
 
+async def test_a_new_database_is_its_owners_alone(path: Path) -> None:
+    """Names and addresses are nobody else's business on a shared machine."""
+    store = await SqliteStore.open(path)
+    try:
+        assert {found.stat().st_mode & 0o077 for found in path.parent.glob(f"{path.name}*")} == {0}
+    finally:
+        await store.close()
+
+
 async def test_everything_is_there_after_reopening(path: Path) -> None:
     """What is in flight stays in flight, under the same fence."""
     first = await SqliteStore.open(path)
@@ -394,7 +403,7 @@ async def test_everything_is_there_after_reopening(path: Path) -> None:
     try:
         assert [due.delivery.id for due in await second.in_flight(lease)] == [ann.id]
         assert await second.record(lease, [sent(ann)]) == [ann.id]
-        assert (await second.due(ACCOUNT, until=NOW, after=None, limit=5))[0].delivery == ben
+        assert (await second.due(ACCOUNT, broadcast="brd_1", until=NOW, after=None, limit=5))[0].delivery == ben
         assert await second.conversation(ACCOUNT, "user-ann") == conversation("ann")
     finally:
         await second.close()
