@@ -90,14 +90,6 @@ class GraphPresence:
         found = await self._presences(wanted) if wanted else {}
         return {id: found.get(id.lower(), PresenceState.UNKNOWN) for id in user_ids}
 
-    async def user_id_by_mail(self, mail: str) -> str | None:
-        """The object id of the one user with this address, regardless of case; ``None`` if nobody has it, or
-        several do."""
-        quoted = mail.replace("'", "''")
-        where = (self._base / "users").with_query({"$filter": f"mail eq '{quoted}'", "$select": "id"})
-        ids = {user.get("id") for user in _values(await self._ask("GET", where))}
-        return ids.pop() if len(ids) == 1 else None
-
     async def close(self) -> None:
         """Ends what is under way."""
         session, self._session = self._session, None

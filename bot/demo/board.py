@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from broadcast.model import Broadcast, ChannelName, Delivery, DeliveryState, Recipient
+from broadcast.model import Broadcast, ChannelName, Delivery, Recipient
 from broadcast.report import ChannelLine, Report, Signal
 
 NOT_REPORTED = "not reported"
@@ -191,10 +191,3 @@ def _counted(deliveries: Iterable[Delivery]) -> str:
     for delivery in deliveries:
         counts[_why(delivery)] = counts.get(_why(delivery), 0) + 1
     return ", ".join(f"{number} {why}" for why, number in sorted(counts.items(), key=lambda item: -item[1]))
-
-
-ENDED_UNREACHED = tuple(
-    state
-    for state in DeliveryState
-    if state not in {DeliveryState.SENT, DeliveryState.PLANNED, DeliveryState.SENDING}
-)
