@@ -117,7 +117,7 @@ async def send(store: Store, lease: Lease, *, batch: int, sends: int, timer: Tim
     """Takes `sends` deliveries from planned to sent, `batch` at a time."""
     at = START + timedelta(days=2)
     for _ in range(sends // batch):
-        found = await timer.time("due", store.due(ACCOUNT, until=at, after=None, limit=batch))
+        found = await timer.time("due", store.due(ACCOUNT, broadcast="brd_1", until=at, after=None, limit=batch))
         wanted = [replace(due.delivery, sends=1, rung_at=at) for due in found]
         granted = await timer.time("intend", store.intend(lease, wanted, at))
         assert len(granted) == batch

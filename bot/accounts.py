@@ -98,7 +98,7 @@ class ConfiguredAccount:
         """As the domain knows it; ``None`` for one that cannot send."""
         if self.face is None or self.rate is None:
             return None
-        return Account(self.key, self.settings.channel, self.face.channel.features, self.rate)
+        return Account(self.key, self.settings.channel, self.face.channel.features, self.rate, self.settings.order)
 
     # --- connecting -----------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from broadcast import calendar
 from broadcast.errors import ClarionError, Invalid
-from broadcast.model import OFFICE_HOURS, ChannelName, Hours, Schedule
+from broadcast.model import OFFICE_HOURS, ChannelName, Hours, Order, Schedule
 
 CONFIG_FILE = "clarion.toml"
 SECRET_LENGTH = 16
@@ -109,13 +109,6 @@ class LogFormat(StrEnum):
     AUTO = "auto"  # text on a terminal, else JSON
     TEXT = "text"
     JSON = "json"
-
-
-class Order(StrEnum):
-    """Which broadcast an account serves first when several have something due."""
-
-    FAIR = "fair"  # all in turn
-    SEQUENTIAL = "sequential"  # the one that started first
 
 
 class TelegramMode(StrEnum):

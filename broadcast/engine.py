@@ -6,21 +6,23 @@ and sleeps until the next due moment or a wake-up. It decides nothing that `atte
 
 One turn of the loop:
 
-    load      what is due within the next minute, into memory, in order of (due, plan)
+    load      what is due within the next minute, into memory, by broadcast in order of (due, plan)
     judge     the answers that came back meanwhile
-    sort out  late ones to the next opening; absent ones up the rungs; the rest waits for presence or its slot
+    sort out  turn by turn: late ones to the next opening; absent ones up the rungs; the rest waits for presence or
+              its slot
     commit    outcomes of finished sends, then intents of the next ones, durable before anything goes out
     send      each granted intent in a task of its own, at its slot
 
 The loop alone decides: the tasks beside it only exchange with the platform, and hand in what came of it. Memory
-holds every planned delivery up to `_edge` and none behind it; what a turn decides is written before the next one
-loads, so that storage never hands out what is decided already.
+holds of each running broadcast every planned delivery up to an edge and none behind it; what a turn decides is
+written before the next one loads, so that storage never hands out what is decided already. Broadcasts are loaded
+each for itself, so that none hides another behind its backlog.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -34,7 +36,7 @@ from broadcast.attempts import Rules
 from broadcast.campaigns import Broadcasts, every
 from broadcast.errors import StoreUnavailable
 from broadcast.launching import Calendars, FirstMaker, drawn
-from broadcast.memory import Item, Memory
+from broadcast.memory import Item, Key, Memory, Stretch
 from broadcast.message import Rendering
 from broadcast.model import (
     Answer,
@@ -51,7 +53,7 @@ from broadcast.model import (
     Throttled,
     Unknown,
 )
-from broadcast.pacing import WELL, Conversations, Health, Pacer
+from broadcast.pacing import WELL, Conversations, Health, Pacer, Turns
 from broadcast.ports import Account, Channel, Clock, Due, Lease, PresenceProvider, Result, Store
 from broadcast.rollcall import RollCall
 from broadcast.tracking import Links
@@ -60,13 +62,15 @@ log = structlog.get_logger()
 
 _T = TypeVar("_T")
 _MOST = 2**62
+#: The least that is loaded of a broadcast at once, however many run.
+_LEAST = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much the engine holds at once. `window` is how far ahead it loads, and how far ahead presence is asked
-    where that costs nothing; `intent_life` is how long writing an intent may last before it is judged anew; `first`
-    finds first moments."""
+    """How much the engine holds at once; `load` is shared among the broadcasts that run. `window` is how far ahead
+    it loads, and how far ahead presence is asked where that costs nothing; `intent_life` is how long writing an
+    intent may last before it is judged anew; `first` finds first moments."""
 
     concurrency: int = 64
     load: int = 1_000
@@ -120,11 +124,11 @@ class Engine:
         self._roll = RollCall(presence, account=account, clock=clock, retry=self._options.presence_retry)
         self._broadcasts = Broadcasts(store, clock)
         self._pacer = Pacer(account.rate)
+        self._turns = Turns(account.order, self._pacer)
         self._conversations = Conversations(account.features.conversation_limits)
         self._health: Health = WELL
         self._memory = Memory()
-        self._edge: tuple[datetime, int, str] | None = None
-        self._loaded_until: datetime | None = None
+        self._running: dict[str, Stretch] = {}
         self._answers: list[_Answered] = []
         self._results: list[Result] = []
         self._side: set[asyncio.Task[None]] = set()
@@ -142,9 +146,12 @@ class Engine:
         `LeaseLost`, nothing more is recorded), or it is cancelled."""
         watch = asyncio.create_task(self._watch(), name=f"watch {self._account.key}")
         watch.add_done_callback(self._finished)
-        self._pacer.take(self._clock.now())  # an owner before may have sent a moment ago
         try:
             await self._durably(self._recover)
+            await self._durably(self._look_around)
+            self._pacer.take(self._clock.now())  # an owner before may have sent a moment ago
+            for broadcast in self._running:
+                self._turns.take(broadcast, self._clock.now())
             while not self._stopping:
                 wake_at = await self._turn()
                 if not self._stopping:
@@ -224,30 +231,50 @@ class Engine:
             await self._commit([])
         self._memory.forget_idle()
         self._books.clear()
-        self._edge = self._loaded_until = None
+        await self._durably(self._look_around)
         for broadcast in await self._durably(lambda: every(self._store, BroadcastStatus.RUNNING)):
             await self._settle(broadcast.id)
+
+    async def _look_around(self) -> None:
+        """Finds the broadcasts that run on the account. None of what they have is in memory yet."""
+        running = {id: await self._book(id) for id in await self._store.running_on(self._account.key)}
+        for id, book in running.items():
+            own = book.broadcast.rates.get(self._account.key, book.broadcast.policies.rate)
+            self._turns.admit(id, book.broadcast.launched_at, own)
+        self._turns.keep([*running], self._clock.now())
+        self._running = {id: Stretch() for id in running}
 
     async def _load(self, *, ahead: bool = False) -> None:
         """Brings what is due within the window into memory, a bounded number at a time. `ahead`: although the
         last window is not over."""
         now = self._clock.now()
         until = now + self._options.window
-        covered = self._loaded_until is not None and (until if ahead else now) < self._loaded_until
-        if covered or self._is_full():
-            return
-        loaded = await self._store.due(self._account.key, until=until, after=self._edge, limit=self._options.load)
+        for broadcast, stretch in self._running.items():
+            if not stretch.covers(until if ahead else now) and not self._is_full(broadcast):
+                await self._load_of(broadcast, stretch, until)
+
+    async def _load_of(self, broadcast: str, stretch: Stretch, until: datetime) -> None:
+        limit = self._batch
+        loaded = await self._store.due(
+            self._account.key, broadcast=broadcast, until=until, after=stretch.edge, limit=limit
+        )
         for due in loaded:
             if due.delivery.id not in self._memory:
                 self._memory.queue(await self._item(due))
-        if len(loaded) == self._options.load:
+        if len(loaded) == limit:
             last = loaded[-1].delivery
-            self._edge, self._loaded_until = (last.due_at or until, last.position, last.id), None
+            stretch.edge, stretch.loaded_until = (last.due_at or until, last.position, last.id), None
         else:
-            self._edge, self._loaded_until = (until, _MOST, ""), until
+            stretch.edge, stretch.loaded_until = (until, _MOST, ""), until
 
-    def _is_full(self) -> bool:
-        return len(self._memory) >= self._options.load // 2
+    @property
+    def _batch(self) -> int:
+        """How much is loaded of one broadcast at once."""
+        most = self._options.load
+        return max(most // max(len(self._running), 1), min(most, _LEAST))
+
+    def _is_full(self, broadcast: str) -> bool:
+        return self._memory.number_of(broadcast) >= self._batch // 2
 
     async def _item(self, due: Due) -> Item:
         book = await self._book(due.delivery.broadcast)
@@ -263,7 +290,8 @@ class Engine:
     def _sort_out(self, now: datetime) -> list[Item]:
         """Those whose slot has come, at most as many as may be in flight; the others are judged or put aside."""
         ready: list[Item] = []
-        while self._may_send(now, len(ready)) and (item := self._memory.pop_due(now)) is not None:
+        taken: Counter[str] = Counter()
+        while self._may_send(now, len(ready)) and (item := self._next_item(now, taken)) is not None:
             if (result := attempts.late(item.delivery, item.rules, now)) is not None:
                 self._note(result, item)
             elif (allowed := self._allowed(item, now)) is None:
@@ -275,8 +303,19 @@ class Engine:
                 self._memory.queue(item)
             else:
                 self._conversations.take(item.conversation.id, now)
+                self._turns.serve(item.delivery.broadcast)
+                taken[item.delivery.broadcast] += 1
                 ready.append(item)
         return ready
+
+    def _next_item(self, now: datetime, taken: Mapping[str, int]) -> Item | None:
+        """The first of the broadcast whose turn it is, of those whose own rate allows another send."""
+
+        def choose(due: Sequence[tuple[str, Key]]) -> str | None:
+            free = [broadcast for broadcast, _ in due if self._turns.is_free(broadcast, now, taken[broadcast])]
+            return self._turns.first(free) if free else None
+
+        return self._memory.pop_due(now, choose)
 
     def _may_send(self, now: datetime, taken: int) -> bool:
         flying = len(self._memory.flying) + taken
@@ -333,14 +372,9 @@ class Engine:
         self._results.append(result)
         self._roll.count(result, item.conversation.user_id)
         item.delivery = delivery = result.delivery
-        due = delivery.due_at
-        if (
-            delivery.state is DeliveryState.PLANNED
-            and due is not None
-            and self._edge is not None
-            and (due, delivery.position, delivery.id) <= self._edge
-        ):
-            item.not_before = due
+        stretch = self._running.get(delivery.broadcast)
+        if delivery.state is DeliveryState.PLANNED and stretch is not None and stretch.reaches(delivery):
+            item.not_before = delivery.due_at or item.not_before
             self._memory.queue(item)
         else:
             self._memory.forget(item)
@@ -420,7 +454,7 @@ class Engine:
         """Completes the broadcasts whose last delivery this may have been."""
         ended = {r.delivery.broadcast for r in results if r.delivery.state is not DeliveryState.PLANNED}
         for broadcast in ended:
-            if not self._memory.has_any_of(broadcast):
+            if not self._memory.number_of(broadcast):
                 await self._settle(broadcast)
 
     async def _settle(self, broadcast: str) -> None:
@@ -430,6 +464,7 @@ class Engine:
 
     def _send(self, item: Item, now: datetime) -> None:
         slot = self._pacer.take(now)
+        self._turns.take(item.delivery.broadcast, now)
         task = asyncio.create_task(self._deliver(item, slot), name=f"send {item.delivery.id}")
         self._memory.flying[item.delivery.id] = task
         task.add_done_callback(self._finished)
@@ -506,17 +541,25 @@ class Engine:
         self.status.waiting_until = self._pacer.held_until(now)
         if self._results or self._answers or self._stale:
             return now
-        first = self._memory.first_at()
+        first, load_at = self._first_at(), self._load_at(now)
         if first is not None and first <= now:
             return self._blocked_until(now)
-        if self._is_full():
-            return first
-        if self._loaded_until is None:
-            return now
+        if load_at is None or load_at <= now:
+            return load_at or first
         if first is not None:
-            return min(first, self._loaded_until)
+            return min(first, load_at)
         following = await self._store.next_due(self._account.key)
-        return None if following is None else max(following, self._loaded_until)
+        return None if following is None else max(following, load_at)
+
+    def _first_at(self) -> datetime | None:
+        """When the first of those in memory may go, as far as its broadcast is concerned."""
+        firsts = self._memory.firsts()
+        return min((max(key[0], self._turns.slot(broadcast)) for broadcast, key in firsts), default=None)
+
+    def _load_at(self, now: datetime) -> datetime | None:
+        """When there is something to load again; ``None`` while there is no room for it, or nothing runs."""
+        room = [stretch for broadcast, stretch in self._running.items() if not self._is_full(broadcast)]
+        return min((stretch.loaded_until or now for stretch in room), default=None)
 
     def _blocked_until(self, now: datetime) -> datetime | None:
         """Something is due and did not go: for want of a free place, of answers on presence, or of a slot."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
-from broadcast import audience, calendar, plan, report
+from broadcast import audience, calendar, pacing, plan, report
 from broadcast.audience import Accounts, Route, Unreachable
 from broadcast.calendar import WorkingTime
 from broadcast.campaigns import Broadcasts, every
@@ -171,9 +172,10 @@ class Launching:
             raise
 
     async def _initialize(self, broadcast: Broadcast) -> None:
-        await self._plan(broadcast)
+        planned_on = await self._plan(broadcast)
         tally = await self._store.tally(broadcast.id)
-        started = self._started(broadcast, sum(report.deliveries(tally).values()))
+        rates = pacing.shared_out(broadcast.policies.rate, planned_on)
+        started = self._started(replace(broadcast, rates=rates), sum(report.deliveries(tally).values()))
         with suppress(Conflict):  # it was stopped while it was planned, or somebody else finished its plan
             await self._store.save_broadcast(started, expected=BroadcastStatus.INITIALIZING)
 
@@ -190,8 +192,9 @@ class Launching:
             await self._broadcasts.cancel_rest(stands)
         await self._broadcasts.settle(id)
 
-    async def _plan(self, broadcast: Broadcast) -> None:
-        """Plans page by page, in memory that does not grow with the audience, until it is done or stopped."""
+    async def _plan(self, broadcast: Broadcast) -> Mapping[str, int]:
+        """Plans page by page, in memory that does not grow with the audience, until it is done or stopped; answers
+        how much is planned on each account."""
         plan_of = _Planner(broadcast, self._accounts, self._first(broadcast), self._clock.now())
         after = ""
         while people := await self._store.audience(broadcast.audience, after=after, limit=PAGE):
@@ -201,13 +204,15 @@ class Launching:
             await self._store.plan(deliveries)
             after = people[-1][0].id
             if (await self._broadcasts.get(broadcast.id)).status is not BroadcastStatus.INITIALIZING:
-                return
+                break
+        return plan_of.planned_on
 
 
 class _Planner:
     """Plans an audience page by page."""
 
     def __init__(self, broadcast: Broadcast, accounts: Accounts, first: FirstMoment, at: datetime) -> None:
+        self.planned_on: Counter[str] = Counter()
         self._position = 0
         self._broadcast = broadcast
         self._accounts = accounts
@@ -228,8 +233,11 @@ class _Planner:
                 continue
             if isinstance(way, Route) and way.new:
                 opened.append(way.conversation)
-            deliveries.append(self._delivery(recipient, way))
+            delivery = self._delivery(recipient, way)
+            deliveries.append(delivery)
             self._position += 1
+            if delivery.state is DeliveryState.PLANNED and delivery.account is not None:
+                self.planned_on[delivery.account] += 1
         return deliveries, opened
 
     def _delivery(self, recipient: Recipient, way: Route | Unreachable) -> Delivery:

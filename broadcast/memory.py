@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -28,20 +28,43 @@ class Item:
     not_before: datetime
 
     @property
-    def key(self) -> _Key:
+    def key(self) -> Key:
         due = self.delivery.due_at or self.not_before
         return (max(due, self.not_before), due, self.delivery.position, self.delivery.id)
 
 
 #: When it may go, when it was due, its place in the plan, its id: what is due first goes first (RULES.md, pacing).
-_Key = tuple[datetime, datetime, int, str]
+Key = tuple[datetime, datetime, int, str]
+_Queue = list[tuple[Key, int, Item]]
+
+#: Who goes next of those that may, each a broadcast with the key of its first; ``None`` is nobody.
+Choice = Callable[[Sequence[tuple[str, Key]]], str | None]
+
+
+@dataclass(slots=True)
+class Stretch:
+    """How much of one broadcast is in memory: every planned delivery up to `edge`, none behind it. Until
+    `loaded_until` nothing behind the edge can be due; ``None``: there may be more."""
+
+    edge: tuple[datetime, int, str] | None = None
+    loaded_until: datetime | None = None
+
+    def covers(self, instant: datetime) -> bool:
+        return self.loaded_until is not None and instant < self.loaded_until
+
+    def reaches(self, delivery: Delivery) -> bool:
+        """Whether a planned delivery belongs in memory."""
+        due = delivery.due_at
+        return self.edge is not None and due is not None and (due, delivery.position, delivery.id) <= self.edge
 
 
 class Memory:
-    """The deliveries this process knows of, each once: queued, waiting for an answer on presence, or in flight."""
+    """The deliveries this process knows of, each once: queued, waiting for an answer on presence, or in flight.
+
+    Each broadcast has a queue of its own, so that those of one that waits for its turn are not looked at."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[_Key, int, Item]] = []
+        self._queues: dict[str, _Queue] = {}
         self._order = count()
         self._present: dict[str, Item] = {}
         self._broadcasts: Counter[str] = Counter()
@@ -54,20 +77,22 @@ class Memory:
     def __contains__(self, delivery: str) -> bool:
         return delivery in self._present
 
-    def has_any_of(self, broadcast: str) -> bool:
-        return self._broadcasts[broadcast] > 0
+    def number_of(self, broadcast: str) -> int:
+        return self._broadcasts[broadcast]
 
     def queue(self, item: Item) -> None:
         """Takes it in, or back, to go when its moment comes."""
         if item.delivery.id not in self._present:
             self._present[item.delivery.id] = item
             self._broadcasts[item.delivery.broadcast] += 1
-        heapq.heappush(self._heap, (item.key, next(self._order), item))
+        queue = self._queues.setdefault(item.delivery.broadcast, [])
+        heapq.heappush(queue, (item.key, next(self._order), item))
 
-    def pop_due(self, now: datetime) -> Item | None:
-        """The first of those queued that may go now; it stays known."""
-        first = self.first_at()
-        return None if first is None or first > now else heapq.heappop(self._heap)[2]
+    def pop_due(self, now: datetime, choose: Choice) -> Item | None:
+        """The first of those queued that may go now, of the broadcast that is chosen; it stays known."""
+        due = [(broadcast, key) for broadcast, key in self.firsts() if key[0] <= now]
+        chosen = choose(due) if due else None
+        return None if chosen is None else heapq.heappop(self._queues[chosen])[2]
 
     def forget(self, item: Item) -> None:
         self.drop(item.delivery.id)
@@ -80,19 +105,26 @@ class Memory:
 
     def forget_idle(self) -> None:
         """Forgets all but what is in flight."""
-        self._heap.clear()
+        self._queues.clear()
         self.waiting.clear()
         for item in [item for id, item in self._present.items() if id not in self.flying]:
             self.forget(item)
 
-    def first_at(self) -> datetime | None:
-        while self._heap and not self._holds(self._heap[0][2]):
-            heapq.heappop(self._heap)  # forgotten while it was queued
-        return self._heap[0][0][0] if self._heap else None
+    def firsts(self) -> Iterator[tuple[str, Key]]:
+        """Each broadcast with something queued, and the key of the first."""
+        for broadcast in list(self._queues):
+            queue = self._queues[broadcast]
+            while queue and not self._holds(queue[0][2]):
+                heapq.heappop(queue)  # forgotten while it was queued
+            if queue:
+                yield broadcast, queue[0][0]
+            else:
+                del self._queues[broadcast]
 
     def due_by(self, instant: datetime) -> Iterable[Item]:
         """Those queued that may go at or before `instant`, in no order."""
-        return (item for key, _, item in self._heap if key[0] <= instant and self._holds(item))
+        every = (entry for queue in self._queues.values() for entry in queue)
+        return (item for key, _, item in every if key[0] <= instant and self._holds(item))
 
     def _holds(self, item: Item) -> bool:
         return self._present.get(item.delivery.id) is item

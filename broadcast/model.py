@@ -149,6 +149,13 @@ class OutsideHours(StrEnum):
     DROP = "drop"  # what falls outside working time is unscheduled
 
 
+class Order(StrEnum):
+    """Which broadcast an account serves first when several have something due."""
+
+    FAIR = "fair"  # all in turn
+    SEQUENTIAL = "sequential"  # the one that was launched first
+
+
 class ButtonType(StrEnum):
     LINK = "link"
     REPLY = "reply"
@@ -365,8 +372,9 @@ class Campaign:
 class Broadcast:
     """One launch of a campaign, with everything of it that was frozen at the launch.
 
-    `planned` is ``None`` until the audience is resolved. `holidays` of the schedule already contain those
-    of `holiday_country`, so that a newer holidays table never moves a running broadcast.
+    `planned` is ``None`` until the audience is resolved; from then on `rates` is what each account may send of it,
+    in messages per second, where the campaign has a rate (`pacing.shared_out`). `holidays` of the schedule already
+    contain those of `holiday_country`, so that a newer holidays table never moves a running broadcast.
     """
 
     id: str
@@ -387,6 +395,7 @@ class Broadcast:
     planned: int | None = None
     expected_finish_at: datetime | None = None
     finished_at: datetime | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 # --- deliveries ---------------------------------------------------------------------------------------

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from broadcast.model import Order
 
 _EPOCH = datetime.min.replace(tzinfo=UTC)
 
@@ -15,14 +17,20 @@ _EPOCH = datetime.min.replace(tzinfo=UTC)
 CATCH_UP = timedelta(milliseconds=20)
 
 
-class Pacer:
-    """The slots of one account (RULES.md: at least 1/`rate` apart, without bursts). `rate` is messages a second."""
+#: No two sends are further apart, however small the share: about a year.
+_LONGEST_INTERVAL = 1e13
 
-    def __init__(self, rate: float) -> None:
+
+class Pacer:
+    """The slots of one account (RULES.md: at least 1/`rate` apart, without bursts). `rate` is messages a second. A
+    send that is late by no more than `catch_up` costs none of the rate."""
+
+    def __init__(self, rate: float, catch_up: timedelta = CATCH_UP) -> None:
         if not rate > 0:
             raise ValueError(f"a rate is more than 0 messages a second, not {rate}")
         self.rate = rate
-        self._interval = timedelta(microseconds=math.ceil(1_000_000 / rate))
+        self.interval = timedelta(microseconds=math.ceil(min(1_000_000 / rate, _LONGEST_INTERVAL)))
+        self._catch_up = catch_up
         self._next = _EPOCH
         self._held_until = _EPOCH
 
@@ -32,18 +40,18 @@ class Pacer:
 
     def is_free(self, now: datetime, taken: int) -> bool:
         """Whether one more may go now, beside `taken` others that are about to."""
-        return self._counted_from(now) + taken * self._interval <= now
+        return self._counted_from(now) + taken * self.interval <= now
 
     def take(self, now: datetime) -> datetime:
         """Uses the next slot for a send that is ready at `now`; answers the instant at which it may go."""
         slot = self.slot()
-        self._next = self._counted_from(now) + self._interval
+        self._next = self._counted_from(now) + self.interval
         return max(slot, now)
 
     def _counted_from(self, now: datetime) -> datetime:
         """The slot that the following ones are counted from: time that was not used is lost, but for a moment."""
         slot = self.slot()
-        return slot if now - slot <= CATCH_UP else now
+        return slot if now - slot <= self._catch_up else now
 
     def hold(self, until: datetime) -> None:
         """Nothing before `until`: the platform said so, or an outage is waited out."""
@@ -52,6 +60,87 @@ class Pacer:
     def held_until(self, now: datetime) -> datetime | None:
         """Until when the account is held; ``None`` if it is not."""
         return self._held_until if self._held_until > now else None
+
+
+#: How far a broadcast may lag behind its own rate and make it up: it waits for its turn on the account meanwhile.
+_SHARE_CATCH_UP = timedelta(seconds=1)
+
+
+def shared_out(rate: float | None, planned: Mapping[str, int]) -> dict[str, float]:
+    """What each account may send of a broadcast, in messages per second: the campaign's `rate` in proportion to
+    what is planned on each, so that all have done at the same time. No rate, no shares."""
+    total = sum(planned.values())
+    if rate is None:
+        return {}
+    return {account: rate * number / total for account, number in sorted(planned.items()) if number}
+
+
+@dataclass(slots=True)
+class _Turn:
+    """How one broadcast stands to the others on the account."""
+
+    launched: tuple[datetime, str]
+    pacer: Pacer | None
+    served: float = 0.0
+
+
+class Turns:
+    """Which broadcast of an account sends next: `fair` is whoever was served least, of those that have something
+    due and whose own rate allows it; `sequential` is whoever was launched first.
+
+    Time spent with nothing due earns nothing: whoever comes back begins where the others are (start-time fair
+    queueing, Goyal, Vin and Cheng 1996)."""
+
+    def __init__(self, order: Order, account: Pacer) -> None:
+        self._order = order
+        self._account = account
+        self._turns: dict[str, _Turn] = {}
+        self._reached = 0.0
+
+    def admit(self, broadcast: str, launched_at: datetime, rate: float | None) -> None:
+        """Lets it take turns, at most `rate` messages a second. One that is known stays as it is."""
+        known = self._turns.get(broadcast)
+        if known is None or (known.pacer and known.pacer.rate) != rate:
+            pacer = None if rate is None else Pacer(rate, self._catch_up(rate))
+            self._turns[broadcast] = _Turn((launched_at, broadcast), pacer, self._reached)
+
+    def _catch_up(self, rate: float) -> timedelta:
+        patience = max(_SHARE_CATCH_UP, self._account.interval)
+        return max(CATCH_UP, min(patience, Pacer(rate).interval))
+
+    def slot(self, broadcast: str) -> datetime:
+        """The earliest instant of its next send by its own rate; one that is past means at once."""
+        pacer = self._turns[broadcast].pacer
+        return _EPOCH if pacer is None else pacer.slot()
+
+    def is_free(self, broadcast: str, now: datetime, taken: int) -> bool:
+        """Whether its own rate allows one more now, beside `taken` others that are about to go."""
+        pacer = self._turns[broadcast].pacer
+        return pacer is None or pacer.is_free(now, taken)
+
+    def first(self, free: Sequence[str]) -> str:
+        """Whose turn it is; the earlier of two that stand alike."""
+        if len(free) == 1:
+            return free[0]
+        if self._order is Order.SEQUENTIAL:
+            return min(free, key=lambda one: self._turns[one].launched)
+        return min(free, key=lambda one: (max(self._turns[one].served, self._reached), self._turns[one].served))
+
+    def serve(self, broadcast: str) -> None:
+        """It had its turn."""
+        turn = self._turns[broadcast]
+        self._reached = max(turn.served, self._reached)
+        turn.served = self._reached + 1
+
+    def take(self, broadcast: str, now: datetime) -> None:
+        """Uses the next slot of its own rate."""
+        pacer = self._turns[broadcast].pacer
+        if pacer is not None:
+            pacer.take(now)
+
+    def keep(self, running: Sequence[str], now: datetime) -> None:
+        """Forgets those that run no more, but for the rate that one which comes back still has to keep."""
+        self._turns = {id: turn for id, turn in self._turns.items() if id in running or self.slot(id) > now}
 
 
 class Conversations:

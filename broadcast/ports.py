@@ -30,6 +30,7 @@ from broadcast.model import (
     DeliveryState,
     Event,
     Media,
+    Order,
     PresenceState,
     Reason,
     Receipt,
@@ -113,6 +114,7 @@ class Account:
     channel: ChannelName
     features: Features
     rate: float
+    order: Order = Order.FAIR
 
 
 class Channel(Protocol):
@@ -363,10 +365,16 @@ class Ledger(Protocol):
         """Inserts those not yet there (by id) and counts them; says how many were new. All or none."""
 
     async def due(
-        self, account: str, *, until: datetime, after: tuple[datetime, int, str] | None, limit: int
+        self,
+        account: str,
+        *,
+        broadcast: str,
+        until: datetime,
+        after: tuple[datetime, int, str] | None,
+        limit: int,
     ) -> list[Due]:
-        """Planned deliveries of the account in running broadcasts, due at or before `until`, in order of
-        (due_at, position, id), those behind `after`."""
+        """Planned deliveries of the broadcast on the account, due at or before `until`, in order of
+        (due_at, position, id), those behind `after`; none while the broadcast does not run."""
 
     async def next_due(self, account: str) -> datetime | None:
         """When the earliest planned delivery of the account in a running broadcast is due."""

@@ -6,7 +6,6 @@ Obviously right before fast. Nothing awaits between reading and writing, so ever
 from __future__ import annotations
 
 import asyncio
-import heapq
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -342,18 +341,26 @@ class MemoryStore(Store):
         return new
 
     async def due(
-        self, account: str, *, until: datetime, after: tuple[datetime, int, str] | None, limit: int
+        self,
+        account: str,
+        *,
+        broadcast: str,
+        until: datetime,
+        after: tuple[datetime, int, str] | None,
+        limit: int,
     ) -> list[Due]:
-        return list(islice(self._due(account, until, after), limit))
+        return list(islice(self._due(account, broadcast, until, after), limit))
 
     async def next_due(self, account: str) -> datetime | None:
-        first = next(self._due(account, None, None), None)
-        return first.delivery.due_at if first else None
+        broadcasts = self._deliveries.due.get(account, {})
+        firsts = [next(self._due(account, broadcast, None, None), None) for broadcast in broadcasts]
+        return min((first.delivery.due_at for first in firsts if first and first.delivery.due_at), default=None)
 
-    def _due(self, account: str, until: datetime | None, after: _DueKey | None) -> Iterator[Due]:
-        orders = self._deliveries.due.get(account, {})
-        running = [order.after(after) for broadcast, order in orders.items() if self._runs(broadcast)]
-        for due_at, _, id in heapq.merge(*running):
+    def _due(self, account: str, broadcast: str, until: datetime | None, after: _DueKey | None) -> Iterator[Due]:
+        order = self._deliveries.due.get(account, {}).get(broadcast)
+        if order is None or not self._runs(broadcast):
+            return
+        for due_at, _, id in order.after(after):
             if due_at is _NEVER or (until is not None and due_at > until):
                 return
             due = self._as_due(self._deliveries.by_id[id])

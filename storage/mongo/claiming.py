@@ -15,7 +15,6 @@ from broadcast.ports import Due
 from storage.codec import micros_or_none
 from storage.mongo import documents
 from storage.mongo.base import among
-from storage.mongo.campaigns import running
 from storage.mongo.connection import Access, Change, Document, Unit, change, change_where
 
 Place = tuple[int, int, str]  # due_at, position, id
@@ -25,20 +24,23 @@ _TOGETHER = 100  # broadcasts read in one query: MongoDB merges up to 200 stretc
 _EVER = 2**62
 
 
-async def due(db: Access, account: str, *, last: int | None, after: Place | None, limit: int) -> list[Due]:
-    """Those of running broadcasts whose person and conversation are known."""
+async def due(
+    db: Access, account: str, running: Sequence[str], *, last: int | None, after: Place | None, limit: int
+) -> list[Due]:
+    """Those of the broadcasts given whose person and conversation are known."""
     found: list[Due] = []
     while True:
-        planned = await _planned(db, account, _EVER if last is None else last, after, limit)
+        planned = await _planned(db, account, running, _EVER if last is None else last, after, limit)
         found += await known(db, planned)
         if len(found) >= limit or len(planned) < limit:
             return found[:limit]
         after = _place(planned[-1])
 
 
-async def _planned(db: Access, account: str, last: int, after: Place | None, limit: int) -> list[dict[str, Any]]:
+async def _planned(
+    db: Access, account: str, every: Sequence[str], last: int, after: Place | None, limit: int
+) -> list[dict[str, Any]]:
     """Broadcasts that do not run are never looked at."""
-    every = await running(db)
     found: list[dict[str, Any]] = []
     for begin in range(0, len(every), _TOGETHER):
         broadcasts = every[begin : begin + _TOGETHER]

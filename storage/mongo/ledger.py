@@ -14,7 +14,7 @@ from storage import changes, codec
 from storage.codec import micros
 from storage.mongo import claiming, documents
 from storage.mongo.base import among, containing, words
-from storage.mongo.campaigns import counters
+from storage.mongo.campaigns import counters, running
 from storage.mongo.claiming import Claim
 from storage.mongo.connection import Access, Connection, OutcomeUnknown, Unit
 from storage.mongo.leases import Leases
@@ -38,14 +38,29 @@ class Ledger(Leases):
         return await self._write(lambda unit: _plan(unit, deliveries, attempts)) if deliveries else 0
 
     async def due(
-        self, account: str, *, until: datetime, after: tuple[datetime, int, str] | None, limit: int
+        self,
+        account: str,
+        *,
+        broadcast: str,
+        until: datetime,
+        after: tuple[datetime, int, str] | None,
+        limit: int,
     ) -> list[Due]:
         behind = None if after is None else (micros(after[0]), after[1], after[2])
         last = micros(until)
-        return await self._read(lambda db: claiming.due(db, account, last=last, after=behind, limit=limit))
+
+        async def run(db: Access) -> list[Due]:
+            if not await db.one("broadcasts", {"_id": broadcast, "status": "running"}, {"_id": True}):
+                return []
+            return await claiming.due(db, account, [broadcast], last=last, after=behind, limit=limit)
+
+        return await self._read(run)
 
     async def next_due(self, account: str) -> datetime | None:
-        found = await self._read(lambda db: claiming.due(db, account, last=None, after=None, limit=1))
+        async def run(db: Access) -> list[Due]:
+            return await claiming.due(db, account, await running(db), last=None, after=None, limit=1)
+
+        found = await self._read(run)
         return found[0].delivery.due_at if found else None
 
     async def intend(self, lease: Lease, deliveries: Sequence[Delivery], at: datetime) -> list[str]:  # noqa: ARG002 - nothing but state, sends and rung_at changes

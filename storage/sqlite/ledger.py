@@ -5,14 +5,12 @@ The hot path is `due`, `intend`, `record`: whole batches, rows by their integer 
 
 from __future__ import annotations
 
-import heapq
 import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import orjson
@@ -55,16 +53,42 @@ class Ledger(Base):
         return await self._write(lambda unit: _plan(unit, deliveries, attempts))
 
     async def due(
-        self, account: str, *, until: datetime, after: tuple[datetime, int, str] | None, limit: int
+        self,
+        account: str,
+        *,
+        broadcast: str,
+        until: datetime,
+        after: tuple[datetime, int, str] | None,
+        limit: int,
     ) -> list[Due]:
-        behind = None if after is None else (micros(after[0]), after[1], after[2])
-        last = micros(until)
-        return await self._read(lambda db: [rows.due(row) for row in _due(db, account, last, behind, limit)])
+        first, position, id = (-_EVER, 0, "") if after is None else (micros(after[0]), after[1], after[2])
+        wanted = {
+            "account": account,
+            "broadcast": broadcast,
+            "first": first,
+            "position": position,
+            "id": id,
+            "last": micros(until),
+            "limit": limit,
+        }
+
+        def run(db: sqlite3.Connection) -> list[Due]:
+            runs = "SELECT 1 FROM broadcasts WHERE id = ? AND status = ?"
+            if db.execute(runs, (broadcast, str(BroadcastStatus.RUNNING))).fetchone() is None:
+                return []
+            return [rows.due(row) for row in db.execute(DUE, wanted)]
+
+        return await self._read(run)
 
     async def next_due(self, account: str) -> datetime | None:
+        """Those that do not run are never looked at."""
+        wanted = {"account": account, "first": -_EVER, "position": 0, "id": "", "last": _EVER, "limit": 1}
+
         def run(db: sqlite3.Connection) -> datetime | None:
-            first = _due(db, account, None, None, 1)
-            return instant(first[0][_DUE_AT]) if first else None
+            running = "SELECT id FROM broadcasts WHERE status = ?"
+            every = db.execute(running, (str(BroadcastStatus.RUNNING),)).fetchall()
+            firsts = [db.execute(DUE, {**wanted, "broadcast": id}).fetchone() for (id,) in every]
+            return min((instant(row[_DUE_AT]) for row in firsts if row), default=None)
 
         return await self._read(run)
 
@@ -235,28 +259,6 @@ LEFT = f"""
     WHERE d.broadcast = :broadcast AND d.state = 'planned' AND s.key IS NULL
     ORDER BY d.account, d.due_at, d.position, d.id LIMIT :limit
 """  # noqa: S608 - our columns
-
-
-def _due(
-    db: sqlite3.Connection, account: str, last: int | None, after: tuple[int, int, str] | None, limit: int
-) -> list[rows.Row]:
-    """Merges the running broadcasts; those that do not run are never looked at."""
-    first, position, id = after or (-_EVER, 0, "")
-    wanted = {
-        "account": account,
-        "first": first,
-        "last": _EVER if last is None else last,
-        "position": position,
-        "id": id,
-        "limit": limit,
-    }
-    running = db.execute("SELECT id FROM broadcasts WHERE status = ?", (str(BroadcastStatus.RUNNING),)).fetchall()
-    orders = [db.execute(DUE, {**wanted, "broadcast": broadcast}) for (broadcast,) in running]
-    return list(islice(heapq.merge(*orders, key=_in_order), limit))
-
-
-def _in_order(row: rows.Row) -> tuple[int, int, str]:
-    return row[_DUE_AT], row[_POSITION], row[_ID]
 
 
 #: What may be sent of the ids asked. The planner is told the order: a few hundred ids, each looked up.

@@ -465,29 +465,34 @@ async def test_a_delivery_comes_out_as_it_went_in(store: Store) -> None:
 
 
 async def test_due_is_in_order_of_moment_then_plan(store: Store) -> None:
-    """Over all running broadcasts, at or before `until`, by due_at, position and id, page after page."""
+    """Of one broadcast, at or before `until`, by due_at, position and id, page after page."""
     names = ["ann", "ben", "cat", "dan", "eva"]
     await populate(store, *names)
     await store.save_broadcast(broadcast("brd_0"), expected=None)
     planned = [
         delivery("ann", position=2, due_at=at(1)),
         delivery("ben", position=1, due_at=at(1)),
-        delivery("cat", "brd_0", position=2, due_at=at(1)),
+        delivery("cat", position=2, due_at=at(1)),
+        delivery("cat", "brd_0", position=0, due_at=at(0)),
         delivery("dan", position=9, due_at=at(0)),
         delivery("eva", position=0, due_at=at(2)),
         delivery("ann", "brd_0", position=0, due_at=None),
     ]
     await store.plan(planned)
-    expected = ["dlv_brd_1_dan", "dlv_brd_1_ben", "dlv_brd_0_cat", "dlv_brd_1_ann"]
-    found = await store.due(ACCOUNT, until=at(1), after=None, limit=10)
+    expected = ["dlv_brd_1_dan", "dlv_brd_1_ben", "dlv_brd_1_ann", "dlv_brd_1_cat"]
+    found = await store.due(ACCOUNT, broadcast="brd_1", until=at(1), after=None, limit=10)
     assert [due.delivery.id for due in found] == expected
     assert (found[0].recipient, found[0].conversation) == (recipient("dan"), conversation("dan"))
-    assert await store.due(ACCOUNT, until=at(1), after=None, limit=2) == found[:2]
+    assert await store.due(ACCOUNT, broadcast="brd_1", until=at(1), after=None, limit=2) == found[:2]
     for place, due in enumerate(found):
         assert due.delivery.due_at is not None
         edge = (due.delivery.due_at, due.delivery.position, due.delivery.id)
-        assert await store.due(ACCOUNT, until=at(1), after=edge, limit=10) == found[place + 1 :]
-    assert await store.due("viber/x", until=at(9), after=None, limit=10) == []
+        rest = await store.due(ACCOUNT, broadcast="brd_1", until=at(1), after=edge, limit=10)
+        assert rest == found[place + 1 :]
+    [other] = await store.due(ACCOUNT, broadcast="brd_0", until=at(9), after=None, limit=10)
+    assert other.delivery.id == "dlv_brd_0_cat"
+    assert await store.next_due(ACCOUNT) == at(0)
+    assert await store.due("viber/x", broadcast="brd_1", until=at(9), after=None, limit=10) == []
 
 
 @pytest.mark.parametrize("status", [s for s in BroadcastStatus if s is not BroadcastStatus.RUNNING])
@@ -497,7 +502,7 @@ async def test_nothing_is_due_or_granted_but_in_running_broadcasts(store: Store,
     assert await store.next_due(ACCOUNT) == NOW
     await store.save_broadcast(broadcast(status=status), expected=BroadcastStatus.RUNNING)
     assert await store.next_due(ACCOUNT) is None
-    assert await store.due(ACCOUNT, until=at(9), after=None, limit=10) == []
+    assert await store.due(ACCOUNT, broadcast="brd_1", until=at(9), after=None, limit=10) == []
     assert await store.intend(lease, [ann], NOW) == []
 
 

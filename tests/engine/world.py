@@ -125,6 +125,7 @@ class World:
             launched_by="tok_1",
             starts_at=start,
         )
+        self.others: list[Broadcast] = []
         self.later: list[tuple[datetime, Callable[[], object]]] = []
         self.links = Links(secret="s", public_url="http://clarion.test")
 
@@ -143,9 +144,12 @@ class World:
     async def prepare(self) -> None:
         """Stores the people and starts the broadcast."""
         await self._people()
-        await self.store.save_broadcast(self.broadcast, expected=None)
-        launching = Launching(self.store, self.clock, {self.account.key: self.account}, first=self.options.first)
-        await launching.start_due()
+        for broadcast in (self.broadcast, *self.others):
+            await self.store.save_broadcast(broadcast, expected=None)
+        await self.launching().start_due()
+
+    def launching(self) -> Launching:
+        return Launching(self.store, self.clock, {self.account.key: self.account}, first=self.options.first)
 
     async def drive(self, until: datetime, owner: str = "one") -> None:
         lease = await self.store.acquire_lease(self.account.key, owner, 1e9)

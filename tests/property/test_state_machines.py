@@ -79,7 +79,8 @@ class Play:
         """The engine sends one that it may send, and settles."""
         lease = await self.office.store.acquire_lease(TELEGRAM, "one", 60)
         assert lease is not None
-        for due in await self.office.store.due(TELEGRAM, until=self.office.clock.now(), after=None, limit=1):
+        of, now = self.broadcast.id, self.office.clock.now()
+        for due in await self.office.store.due(TELEGRAM, broadcast=of, until=now, after=None, limit=1):
             intent = replace(due.delivery, state=S.SENDING, sends=1)
             if await self.office.store.intend(lease, [intent], self.office.clock.now()):
                 now = self.office.clock.now()

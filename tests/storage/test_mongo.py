@@ -229,7 +229,7 @@ async def test_every_hot_query_reads_from_an_index_in_order(
     db = database(client, url)
     db.command("profile", 2)
     edge = (NOW, 20, planned[20].id)
-    assert len(await store.due(ACCOUNT, until=at(1), after=edge, limit=100)) == 39
+    assert len(await store.due(ACCOUNT, broadcast="brd_1", until=at(1), after=edge, limit=100)) == 39
     assert await store.next_due(ACCOUNT) == NOW
     await store.running_on(ACCOUNT)
     await dispatch(store, lease, planned[0])
@@ -260,7 +260,7 @@ async def test_what_is_due_is_read_no_further_than_asked(
     db = database(client, url)
     db.command("profile", 2)
     for after in (None, (NOW, 250, planned[250].id)):
-        await store.due(ACCOUNT, until=at(1), after=after, limit=10)
+        await store.due(ACCOUNT, broadcast="brd_1", until=at(1), after=after, limit=10)
     db.command("profile", 0)
     read = [*db["system.profile"].find({"op": "query", "ns": f"{db.name}.deliveries"})]
     assert sum(one["nreturned"] for one in read) == 20
@@ -512,7 +512,7 @@ async def test_a_server_that_stays_away_is_told_and_nothing_is_written(
     calls: list[Callable[[], Awaitable[Any]]] = [
         lambda: store.intend(lease, [ann], NOW),
         lambda: store.record(lease, [absent(ben)]),
-        lambda: store.due(ACCOUNT, until=NOW, after=None, limit=1),
+        lambda: store.due(ACCOUNT, broadcast="brd_1", until=NOW, after=None, limit=1),
         lambda: store.first_time(ACCOUNT, "k", NOW),
         store.ping,
     ]
@@ -596,4 +596,4 @@ async def test_a_status_is_the_only_thing_a_pause_writes(
     before = [*db.deliveries.find()]
     await store.save_broadcast(broadcast(status=BroadcastStatus.PAUSED), expected=BroadcastStatus.RUNNING)
     assert [*db.deliveries.find()] == before
-    assert await store.due(ACCOUNT, until=at(1), after=None, limit=100) == []
+    assert await store.due(ACCOUNT, broadcast="brd_1", until=at(1), after=None, limit=100) == []

@@ -237,8 +237,8 @@ async def _told(call: Callable[[Store], Awaitable[Any]], store: Store) -> Any:
 
 async def _everything(store: Store) -> list[Any]:
     found: list[Any] = [
-        await store.due(ACCOUNT, until=at(3), after=None, limit=3),
-        await store.due(ACCOUNT, until=at(9), after=(at(0), 1, "dlv_brd_1_ben"), limit=9),
+        *[await store.due(ACCOUNT, broadcast=id, until=at(3), after=None, limit=3) for id in BROADCASTS],
+        await store.due(ACCOUNT, broadcast="brd_1", until=at(9), after=(at(0), 1, "dlv_brd_1_ben"), limit=9),
         await store.next_due(ACCOUNT),
         await store.running_on(ACCOUNT),
         await store.in_flight(Lease(ACCOUNT, "", 0)),

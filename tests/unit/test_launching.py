@@ -159,6 +159,17 @@ async def test_a_conversation_is_opened_for_whom_the_directory_names() -> None:
     assert [one.id for one in await office.store.conversations_of("rcp_ann")] == [opened.id]
 
 
+async def test_a_rate_is_shared_out_over_the_accounts_that_are_used() -> None:
+    """In proportion to what is planned on each, whoever is skipped left out, frozen once it runs."""
+    office = Office()
+    await office.hire("ann", "ben", "cat", "dan")
+    await office.hire("eve", account=VIBER)
+    await office.says("dan", "STOP")
+    broadcast = await office.running(policies=Policies(rate=2.0))
+    assert broadcast.rates == {TELEGRAM: 1.5, VIBER: 0.5}
+    assert (await office.running()).rates == {}
+
+
 # --- when ---------------------------------------------------------------------------------------------
 
 

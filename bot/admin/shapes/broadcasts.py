@@ -110,7 +110,7 @@ def _account_of(broadcast: Broadcast, account: Account, pace: Pace | None) -> Br
     told = Pace() if pace is None or broadcast.status in ENDED_STATUSES else pace
     return BroadcastAccount(
         account=account.key,
-        rate=float(min(account.rate, broadcast.policies.rate or account.rate)),
+        rate=float(min(account.rate, broadcast.rates.get(account.key, broadcast.policies.rate or account.rate))),
         achieved_rate=told.achieved_rate,
         waiting_until=told.waiting_until,
     )
