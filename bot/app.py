@@ -19,6 +19,7 @@ from bot.admin.services import AdminServices, Connection, Pace
 from bot.chance import SystemChance
 from bot.clock import HostClock, RealClock
 from bot.commands.desk import CommandDesk
+from bot.forecast import Forecasts, telling
 from bot.health import Health
 from bot.intake import Intake
 from bot.leases import Turn
@@ -32,6 +33,7 @@ from bot.webhooks import Webhooks
 from bot.worker import Worker
 from broadcast.campaigns import Broadcasts, Campaigns
 from broadcast.engine import Options
+from broadcast.forecast import Preparing
 from broadcast.inbox import Reception
 from broadcast.launching import Launching
 from broadcast.model import ChannelName
@@ -135,19 +137,26 @@ class Host:
     ) -> None:
         campaigns = Campaigns(self.store, self.clock, self.random, self.accounts.usable)
         reception = Reception(self.store, self.clock, self.random)
-        intake = Intake(self.store, reception, self.accounts, self._desk(campaigns, secret))
+        forecasts = self._forecasts(campaigns, stack)
+        intake = Intake(self.store, reception, self.accounts, self._desk(campaigns, forecasts, secret))
         stack.push_async_callback(intake.close)
         redirect = Redirect(self.store, reception, links, self.random)
         stack.push_async_callback(redirect.close)
         webhooks = Webhooks(self.accounts, intake)
         health = Health(self.store, self.accounts, webhooks, lambda: self.worker.standings if self.worker else {})
         token = await self._first_token()
-        app = self._application(webhooks, redirect, health, self._admin(campaigns))
+        app = self._application(webhooks, redirect, health, self._admin(campaigns, forecasts))
         await _started(app, listener, stack)
         self._connect(intake, owner)  # after that: a platform may call before it answers
         await self._greet(token)
 
-    def _desk(self, campaigns: Campaigns, secret: str) -> CommandDesk:
+    def _forecasts(self, campaigns: Campaigns, stack: AsyncExitStack) -> Forecasts:
+        tells = telling(self.accounts)
+        forecasts = Forecasts(Preparing(self.store, self.clock, campaigns, self.accounts.usable, tells), self.clock)
+        stack.push_async_callback(forecasts.close)
+        return forecasts
+
+    def _desk(self, campaigns: Campaigns, forecasts: Forecasts, secret: str) -> CommandDesk:
         return CommandDesk(
             self.store,
             campaigns,
@@ -155,6 +164,7 @@ class Host:
             secret=secret,
             admins=self.settings.admins,
             accounts=self.accounts.usable,
+            foretell=forecasts.soon,
         )
 
     def _application(
@@ -167,7 +177,7 @@ class Host:
         app.on_response_prepare.append(_unsigned)
         return app
 
-    def _admin(self, campaigns: Campaigns) -> web.Application:
+    def _admin(self, campaigns: Campaigns, forecasts: Forecasts) -> web.Application:
         given = self.settings.admin_token
         return admin_app(
             AdminServices(
@@ -177,6 +187,7 @@ class Host:
                 broadcasts=Broadcasts(self.store, self.clock),
                 recipients=Recipients(self.store, self.clock, self.random),
                 accounts=self.accounts.shown,
+                foretell=forecasts.of,
                 schedule=self.settings.defaults.schedule,
                 connection=self._connection,
                 pace=self._pace,

@@ -233,6 +233,19 @@ def simulate(file: Path) -> int:
     return simulation.run(file)
 
 
+@main.command(short_help="What a launch now would come to.")
+@click.argument("campaign")
+@click.option("--seeds", type=int, default=5, show_default=True, help="How many runs it is made of.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, as the endpoint answers it.")
+@_configured
+def forecast(campaign: str, seeds: int, config: Path | None, store: str | None, *, as_json: bool) -> None:
+    """What CAMPAIGN (id or name) would come to if it were launched now: its end, its reach, what limits it."""
+    settings = _settings(config, store=store)
+    from bot import forecast as foretelling  # noqa: PLC0415
+
+    _run(foretelling.tell(settings, campaign, seeds=seeds, as_json=as_json, say=_say))
+
+
 @main.command("import", short_help="Recipients from a file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @_configured

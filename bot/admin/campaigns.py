@@ -24,6 +24,7 @@ from bot.admin.shapes.campaigns import (
     overrides,
 )
 from bot.admin.shapes.common import faults_out
+from bot.admin.shapes.forecasts import ForecastBody, ForecastOut, forecast_out, start_of
 from bot.admin.validation import Nothing
 from broadcast.model import Audience, Campaign
 
@@ -78,6 +79,13 @@ async def try_out(call: Call, body: TryBody) -> BroadcastOut:
     recipient = await call.services.campaigns.find_recipient(body.to)
     broadcast = await call.services.campaigns.try_out(call.id, to=recipient, by=call.by.id)
     return await broadcast_answered(call, broadcast)
+
+
+@routes.post("/campaigns/{id}:forecast", role=Role.VIEWER, takes=ForecastBody, gives=ForecastOut)
+async def foretell(call: Call, body: ForecastBody) -> ForecastOut:
+    """What a launch now would come to. Takes a while: a few seconds for a thousand people, a minute for many."""
+    campaign = await call.services.campaigns.get(call.id)
+    return forecast_out(await call.services.foretell(campaign, start=start_of(body), seeds=body.seeds))
 
 
 @routes.post("/campaigns/{id}:validate", role=Role.VIEWER, takes=Nothing, gives=FaultsOut)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
+from typing import Protocol
 
 from broadcast.campaigns import Broadcasts, Campaigns
-from broadcast.model import Policies, Schedule
+from broadcast.forecast import Forecast
+from broadcast.model import Campaign, Policies, Schedule
 from broadcast.ports import Account, Clock, Store
 from broadcast.recipients import Recipients
 
@@ -33,6 +35,12 @@ def _nothing_known(_: str) -> None:
     return None
 
 
+class Foretell(Protocol):
+    """Makes a forecast; see `bot.forecast.Forecasts.of`."""
+
+    async def __call__(self, campaign: Campaign, *, start: date | datetime | None, seeds: int) -> Forecast: ...
+
+
 @dataclass(frozen=True, slots=True)
 class AdminServices:
     """`accounts` are those of this installation by key. `schedule` and `policies` are what a new campaign has that
@@ -45,6 +53,7 @@ class AdminServices:
     broadcasts: Broadcasts
     recipients: Recipients
     accounts: Mapping[str, Account]
+    foretell: Foretell
     schedule: Schedule = field(default_factory=Schedule)
     policies: Policies = field(default_factory=Policies)
     connection: Callable[[str], Connection | None] = _nothing_known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,11 +11,13 @@ import structlog
 from bot.commands import words
 from bot.commands.tickets import VALID, Choice, Tickets
 from bot.commands.words import Command, Incomplete, Launch, ListCampaigns, Press, Status, Try
+from bot.forecast import in_chat
 from bot.intake import Deed
 from bot.settings import Admin
 from broadcast import calendar, inbox, report
 from broadcast.campaigns import Campaigns
 from broadcast.errors import ClarionError, NotFound
+from broadcast.forecast import Forecast
 from broadcast.model import (
     Broadcast,
     BroadcastKind,
@@ -32,6 +34,9 @@ log = structlog.get_logger(__name__)
 
 _NOT_REPORTED = "not reported"
 _LISTED = 10
+
+#: A forecast, or ``None`` while it is being worked out; see `bot.forecast.Forecasts.soon`.
+Foretell = Callable[[Campaign], Awaitable[Forecast | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,12 @@ class CommandDesk:
         secret: str,
         admins: Collection[Admin],
         accounts: Mapping[str, Account],
+        foretell: Foretell,
     ) -> None:
         self._store = store
         self._campaigns = campaigns
         self._clock = clock
+        self._foretell = foretell
         self._tickets = Tickets(secret=secret, clock=clock)
         self._admins = frozenset(_folded(admin) for admin in admins)
         self._features = {account.channel: account.features for account in accounts.values()}
@@ -160,10 +167,19 @@ class CommandDesk:
             f"Launch {campaign.name}?",
             f"About {people} {'person' if people == 1 else 'people'} now (settled at the start)",
             *_when(campaign, self._clock.now()),
+            *await self._forecast(campaign),
         ]
         if campaign.broadcasts:
             lines.append(f"It was launched {_times(campaign.broadcasts)} before.")
         return Content("\n".join(lines), buttons=self._buttons(campaign, asker))
+
+    async def _forecast(self, campaign: Campaign) -> list[str]:
+        """A forecast that fails keeps nobody from launching."""
+        try:
+            return in_chat(await self._foretell(campaign), campaign)
+        except Exception:
+            log.exception("no forecast", action="forecast_failed", campaign=campaign.id)
+            return ["There is no forecast: it failed, and the log has more"]
 
     def _buttons(self, campaign: Campaign, asker: Asker) -> tuple[ReadyButton, ...]:
         labels = {Choice.YES: "Launch now", Choice.NO: "Cancel"}

@@ -13,12 +13,15 @@ from aiohttp.test_utils import TestClient, TestServer
 from bot.admin import PREFIX, admin_app
 from bot.admin.auth import Role, new_token, token_hash
 from bot.admin.services import AdminServices, Connection, Pace
+from bot.forecast import Forecasts
 from broadcast.campaigns import Broadcasts, Campaigns
+from broadcast.forecast import Preparing
 from broadcast.model import ChannelName
 from broadcast.ports import Account, Features
 from broadcast.recipients import Recipients, Row
 from storage.memory import MemoryStore
 from tests.admin.fakes import NOW, Counted, StillClock
+from tests.forecast.foretold import beside
 
 BOOTSTRAP = "bootstrap-token-of-the-settings"
 
@@ -96,13 +99,16 @@ def clock() -> StillClock:
 @pytest.fixture
 def services(store: MemoryStore, clock: StillClock) -> AdminServices:
     random = Counted()
+    campaigns = Campaigns(store, clock, random, ACCOUNTS)
+    preparing = Preparing(store, clock, campaigns, ACCOUNTS, {"teams/hr"})
     return AdminServices(
         store=store,
         clock=clock,
-        campaigns=Campaigns(store, clock, random, ACCOUNTS),
+        campaigns=campaigns,
         broadcasts=Broadcasts(store, clock),
         recipients=Recipients(store, clock, random),
         accounts=ACCOUNTS,
+        foretell=Forecasts(preparing, clock, rehearse=beside).of,
         connection={
             "teams/hr": Connection(connected=True),
             "viber/default": Connection(connected=False, detail="set CLARION_VIBER_TOKEN"),

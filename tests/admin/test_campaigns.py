@@ -9,7 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
 
+from bot.admin.auth import Role
 from bot.admin.services import AdminServices
 from bot.admin.shapes.campaigns import ScheduleShape
 from broadcast.model import OFFICE_HOURS, Policies, PresenceState, Schedule, Window
@@ -385,6 +388,49 @@ async def test_validation_says_what_stands_in_the_way(api: Api) -> None:
     assert [fault["field"] for fault in answer.body["faults"]] == ["schedule.start", "audience"]
     launched = await api.post(f"/campaigns/{made['id']}:launch")
     assert (launched.status, launched.fields) == (422, ["schedule.start", "audience"])
+
+
+# --- foretelling --------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("staff")
+async def test_a_forecast_says_what_a_launch_would_come_to(
+    client: TestClient[web.Request, web.Application], tokens: dict[Role, str], api: Api
+) -> None:
+    """Whoever may look may ask for it; nothing is launched."""
+    made = await created(api, {**SMALL, "schedule": {"start": "2026-03-27"}})
+    answer = await Api(client, tokens[Role.VIEWER]).post(f"/campaigns/{made['id']}:forecast", {"seeds": 2})
+    assert answer.status == 200, answer.body
+    told = answer.body
+    assert (told["campaign"], told["people"], told["seeds"], told["sample"]) == (made["id"], 3, [1, 2], None)
+    assert (
+        told["reached"]["expected"] + told["unreached"]["expected"] + sum(one["people"] for one in told["skipped"])
+        == 3
+    )
+    assert told["finish"]["low"] <= told["finish"]["expected"] <= told["finish"]["high"]
+    assert told["finish"]["expected"].startswith("2026-03-27T")
+    assert {line["hour"][:10] for line in told["hours"]} == {"2026-03-27"}
+    assert set(told["limit"]) == {"kind", "account", "text"}
+    assert "1 person gets only one round" in told["warnings"]
+    assert (await api.get("/broadcasts")).body["total"] == 0
+
+
+@pytest.mark.usefixtures("staff")
+async def test_a_forecast_may_be_of_another_start(api: Api) -> None:
+    """As a launch may."""
+    made = await created(api, {**SMALL, "schedule": {"start": "2026-03-27"}})
+    answer = await api.post(f"/campaigns/{made['id']}:forecast", {"start": "2026-04-07", "seeds": 1})
+    assert answer.body["finish"]["high"].startswith("2026-04-07T")
+
+
+async def test_what_cannot_be_launched_is_not_foretold(api: Api) -> None:
+    """The same fields are at fault; so is a number of seeds that cannot be."""
+    made = await created(api, {**SMALL, "schedule": {"start": "2026-03-25"}})
+    answer = await api.post(f"/campaigns/{made['id']}:forecast")
+    assert (answer.status, answer.fields) == (422, ["schedule.start", "audience"])
+    answer = await api.post(f"/campaigns/{made['id']}:forecast", {"seeds": 51})
+    assert (answer.status, answer.fields) == (422, ["seeds"])
+    assert (await api.post("/campaigns/cmp_x:forecast")).status == 404
 
 
 @pytest.mark.usefixtures("staff")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -10,9 +11,11 @@ from bot.chance import SystemChance
 from bot.commands.desk import Asker, CommandDesk
 from bot.commands.tickets import VALID
 from bot.commands.words import HELP
+from bot.forecast import Forecasts, Rehearse
 from bot.intake import Deed
 from bot.settings import Admin
 from broadcast.campaigns import Campaigns, Draft
+from broadcast.forecast import Preparing
 from broadcast.inbox import Reception
 from broadcast.launching import Launching
 from broadcast.model import (
@@ -24,8 +27,10 @@ from broadcast.model import (
     Schedule,
 )
 from broadcast.ports import Content, Page, Said
+from broadcast.rehearsal import Run, Stage
 from storage.memory import MemoryStore
 from tests.channels.clocks import StillClock
+from tests.forecast.foretold import beside
 from tests.host.stage import ANN, AT_ONCE, Recorder, accounts, add_ann, said
 
 ADMIN = Admin(ChannelName.TELEGRAM, ANN)
@@ -41,8 +46,13 @@ class Office:
         self.usable = accounts(Recorder()).usable
         self.campaigns = Campaigns(self.store, self.clock, self.chance, self.usable)
         self.reception = Reception(self.store, self.clock, self.chance)
-        self.desk = self._desk(ADMIN)
+        self.foretelling(beside)
         self._count = 0
+
+    def foretelling(self, rehearse: Rehearse) -> None:
+        preparing = Preparing(self.store, self.clock, self.campaigns, self.usable, ())
+        self.forecasts = Forecasts(preparing, self.clock, rehearse=rehearse)
+        self.desk = self._desk(ADMIN)
 
     def _desk(self, *admins: Admin) -> CommandDesk:
         return CommandDesk(
@@ -52,6 +62,7 @@ class Office:
             secret="secret-of-this-test",
             admins=admins,
             accounts=self.usable,
+            foretell=self.forecasts.soon,
         )
 
     async def says(self, text: str, *, user: str = ANN, what: Said = Said.TEXT) -> Content | None:
@@ -133,15 +144,28 @@ async def test_try_sends_to_the_admin_who_asks(office: Office) -> None:
 
 
 async def test_launch_asks_first(office: Office) -> None:
-    """Name, people, start and days are shown; nothing is launched."""
+    """Name, people, start, days and forecast are shown; nothing is launched."""
     asked = await office.asked()
     assert asked.text.splitlines() == [
         "Launch Benefits week?",
         "About 1 person now (settled at the start)",
         "Starts at once",
         "Over 1 working day, in UTC",
+        f"Expected to finish {office.clock.at:%a %d %b %Y, %H:%M} (UTC)",
+        "Expected to reach 1 of 1, limited by working time: moments are spread over 1 working day",
     ]
     assert await office.broadcasts() == 0
+
+
+async def test_a_forecast_that_fails_keeps_nobody_from_launching(office: Office) -> None:
+    """The question is asked as ever, and says so."""
+
+    async def fails(stage: Stage, seeds: Sequence[int]) -> list[Run]:
+        raise OSError("no more processes")
+
+    office.foretelling(fails)
+    asked = await office.asked()
+    assert asked.text.splitlines()[-1] == "There is no forecast: it failed, and the log has more"
 
 
 async def test_a_later_start_is_shown_in_its_own_zone(office: Office) -> None:

@@ -161,7 +161,7 @@ def _audience_out(audience: Audience) -> AudienceShape:
 # --- schedule -----------------------------------------------------------------------------------------
 
 
-def _read_start(text: str) -> date | datetime:
+def read_start(text: str) -> date | datetime:
     return calendar.parse_start(text, "")
 
 
@@ -182,7 +182,7 @@ _HOURS_SCHEMA = {
 }
 
 #: A local date or local date-time.
-Start = Annotated[Short | None, AfterValidator(checked_by(_read_start))]
+Start = Annotated[Short | None, AfterValidator(checked_by(read_start))]
 HoursMap = Annotated[
     dict[str, Annotated[list[Short], Field(max_length=100)]],
     AfterValidator(checked_by(_read_hours)),
@@ -375,7 +375,7 @@ _MESSAGE: _Kinds = {
     "variants": lambda variants: {channel: _variant(shape) for channel, shape in variants.items()},
 }
 _AUDIENCE: _Kinds = dict.fromkeys(AudienceShape.model_fields, tuple)
-_SCHEDULE: _Kinds = {"start": lambda text: text and _read_start(text), "holidays": frozenset, "hours": _read_hours}
+_SCHEDULE: _Kinds = {"start": lambda text: text and read_start(text), "holidays": frozenset, "hours": _read_hours}
 _POLICIES: _Kinds = {"presence": _presence}
 
 
@@ -432,7 +432,7 @@ class LaunchBody(Shape):
 
 
 def overrides(body: LaunchBody) -> LaunchOverrides:
-    return LaunchOverrides(start=_read_start(body.start) if body.start else None, seed=body.seed)
+    return LaunchOverrides(start=read_start(body.start) if body.start else None, seed=body.seed)
 
 
 class TryBody(Shape):
