@@ -18,7 +18,7 @@ from operator import itemgetter
 from statistics import fmean
 from typing import Generic, TypeVar
 
-from broadcast import audience, calendar, history, launching, plan
+from broadcast import audience, calendar, history, launching, pacing, plan
 from broadcast.audience import Route, Unreachable
 from broadcast.campaigns import Campaigns, every
 from broadcast.errors import Fault, Invalid
@@ -186,9 +186,7 @@ class Preparing:
         async for recipient, way in self._routes(campaign.audience):
             crowd.take(recipient, way)
         load = _Load(crowd.used)
-        others = await self._others(_ends(broadcast))
-        for other in others:
-            await self._add_load(other, load)
+        others = [await self._added(other, load) for other in await self._others(_ends(broadcast))]
         seen = history.of(await self._store.presence_seen())
         return self._staged(broadcast, crowd, others, load, seen)
 
@@ -202,12 +200,12 @@ class Preparing:
         part = sample.share if sample else 1.0
         stage = Stage(
             now=broadcast.launched_at,
-            broadcast=_slowed(broadcast, part),
+            broadcast=_slowed(_shared_out(broadcast, (seat.account for seat in seats)), part),
             seats=seats,
             accounts={key: _scaled(self._accounts[key], part) for key in sorted(crowd.used)},
             tells=self._tells,
             history=seen,
-            others=[_slowed(replace(other, status=BroadcastStatus.RUNNING), part) for other in others],
+            others=[_slowed(other, part) for other in others],
             load=[delivery for delivery, _ in deliveries],
             zones={delivery.recipient: zone for delivery, zone in deliveries},
         )
@@ -229,21 +227,28 @@ class Preparing:
         )
         return [one for one in found if one.kind is BroadcastKind.CAMPAIGN and one.starts_at < until]
 
-    async def _add_load(self, other: Broadcast, load: _Load) -> None:
-        """What is planned of it, or where it has not begun what would be."""
+    async def _added(self, other: Broadcast, load: _Load) -> Broadcast:
+        """With what is planned of it, or where it has not begun what would be: the broadcast as it runs then."""
         if other.status is BroadcastStatus.RUNNING:
             wanted = DeliveryFilter(other.id, states=[DeliveryState.PLANNED])
             async for delivery, recipient in self._store.all_deliveries(wanted):
                 load.take(delivery, recipient)
-            return
-        calendars, first, position = Calendars(other), plan.drawn(other.seed), 0
+            return other
+        accounts: list[str] = []
+        async for delivery, recipient in self._planned(other):
+            load.take(delivery, recipient)
+            if delivery.account is not None and delivery.state is DeliveryState.PLANNED:
+                accounts.append(delivery.account)
+        return _shared_out(replace(other, status=BroadcastStatus.RUNNING), accounts)
+
+    async def _planned(self, other: Broadcast) -> AsyncIterator[tuple[Delivery, Recipient]]:
+        calendars, first, position, at = Calendars(other), plan.drawn(other.seed), 0, self._clock.now()
         async for recipient, way in self._routes(other.audience):
             working = calendars.of(recipient)
-            at = self._clock.now()
-            delivery = launching.planned(
-                other, recipient, way, position=position, working=working, first=first, at=at
+            yield (
+                launching.planned(other, recipient, way, position=position, working=working, first=first, at=at),
+                recipient,
             )
-            load.take(delivery, recipient)
             position += 1
 
 
@@ -322,11 +327,17 @@ def _ends(broadcast: Broadcast) -> datetime:
     return ends + _FURTHEST if schedule.recipient_timezone else ends
 
 
+def _shared_out(broadcast: Broadcast, accounts: Iterable[str]) -> Broadcast:
+    """With its own rate shared out over these accounts of its deliveries, as its start would do it."""
+    return replace(broadcast, rates=pacing.shared_out(broadcast.policies.rate, Counter(accounts)))
+
+
 def _slowed(broadcast: Broadcast, part: float) -> Broadcast:
     """For so many of the people as play; what it says to them is not looked at."""
     rate = broadcast.policies.rate
     policies = replace(broadcast.policies, rate=None if rate is None else rate * part)
-    return replace(broadcast, message=Message("forecast"), policies=policies)
+    rates = {account: own * part for account, own in broadcast.rates.items()}
+    return replace(broadcast, message=Message("forecast"), policies=policies, rates=rates)
 
 
 def _scaled(account: Account, part: float) -> Account:
@@ -399,7 +410,7 @@ class _Told:
         many tries; else there is time enough, and working time is all that is kept to."""
         account = self._slowest()
         if account is not None:
-            return Limit(LimitKind.RATE, account, f"the rate of {account}, {self._rate(account)} a second")
+            return Limit(LimitKind.RATE, account, f"{self._rate(account)}, {self._pace(account):g} a second")
         absent = fmean(run.absent_first / max(1, run.first_tries) for run in self._runs)
         missed = fmean(run.unreached / max(1, run.ends.total()) for run in self._runs)
         if missed >= _MISSED or absent >= _ABSENT:
@@ -426,8 +437,15 @@ class _Told:
         return self._people(lambda run: run.held[account])
 
     def _rate(self, account: str) -> str:
+        """Whose rate it is: a campaign may have one below the account's."""
+        own = self._broadcast.rates.get(account)
+        is_own = own is not None and own < self._prepared.stage.accounts[account].rate
+        return f"the campaign's own rate on {account}" if is_own else f"the rate of {account}"
+
+    def _pace(self, account: str) -> float:
+        rate = self._prepared.stage.accounts[account].rate
         part = self._prepared.sample.share if self._prepared.sample else 1.0
-        return f"{self._prepared.stage.accounts[account].rate / part:g}"
+        return min(rate, self._broadcast.rates.get(account, rate)) / part
 
     # --- warnings ---------------------------------------------------------------------------------------
 
@@ -443,7 +461,7 @@ class _Told:
             worst = max(late, key=lambda hour: late[hour])
             minutes = _counted(round(late[worst].total_seconds() / 60), "minute", "minutes")
             more = f", and {_counted(len(late) - 1, 'hour', 'hours')} more late" if len(late) > 1 else ""
-            yield f"the rate of {account} makes {self._hour(worst)} run {minutes} late{more}"
+            yield f"{self._rate(account)} makes {self._hour(worst)} run {minutes} late{more}"
         for account in self._prepared.stage.accounts:
             if held := self._held(account):
                 yield f"{_counted(held, 'try waits', 'tries wait')} for the next opening: {account} is too slow"

@@ -261,6 +261,14 @@ def test_what_is_left_when_time_is_over_is_warned_of() -> None:
     assert "09:00-10:00 run" in told.warnings[0]
 
 
+def test_a_campaigns_own_rate_is_kept() -> None:
+    """It is shared out as a start would do it, and named where it binds."""
+    one = office(1_000)
+    told = foretold(one, schedule=AT_ONCE, policies=replace(ANYBODY, rate=1.0))
+    assert (told.finish.expected - NOW).total_seconds() == pytest.approx(1_000, rel=0.02)
+    assert told.limit == Limit(LimitKind.RATE, TEAMS, "the campaign's own rate on teams/hr, 1 a second")
+
+
 def test_few_days_leave_few_rounds() -> None:
     """One working day is one round for all; of two days, nobody gets three."""
     one = office(12)
