@@ -375,6 +375,7 @@ def _number(numbers: Sequence[float]) -> Number:
 
 def _moment(since: datetime, instants: Sequence[datetime]) -> Moment:
     """To the second: more nobody can know."""
+    since = since.replace(microsecond=0)
     seconds = [round((instant - since).total_seconds()) for instant in instants]
     mean, least, most = (
         timedelta(seconds=number) for number in (round(fmean(seconds)), min(seconds), max(seconds))
