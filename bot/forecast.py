@@ -18,6 +18,7 @@ from bot.settings import Settings
 from bot.tasks import Tasks
 from broadcast import calendar, forecast
 from broadcast.campaigns import Campaigns
+from broadcast.errors import Conflict
 from broadcast.forecast import SEEDS, Forecast, Preparing
 from broadcast.model import Campaign
 from broadcast.ports import Clock, Store
@@ -28,6 +29,9 @@ from storage.open import open_store
 CHAT_WAITS = 3.0
 #: A forecast that came too late for a question is still told to the next one within this time.
 KEPT = timedelta(minutes=5)
+
+#: So many forecasts may wait for their turn.
+WAITING = 4
 
 _WARNINGS_IN_CHAT = 3
 _BAR = 40
@@ -61,15 +65,23 @@ class Forecasts:
         self._clock = clock
         self._rehearse = rehearse
         self._turn = asyncio.Lock()
+        self._waiting = 0
         self._tasks = Tasks("forecasts")
         self._asked: _Asked | None = None
 
     async def of(self, campaign: Campaign, *, start: date | datetime | None = None, seeds: int = SEEDS) -> Forecast:
-        """Raises `Invalid` where a launch would, or for a number of seeds that cannot be."""
+        """Raises `Invalid` where a launch would, or for a number of seeds that cannot be, and `Conflict` where too
+        many wait."""
         chosen = forecast.seeds(seeds)
-        prepared = await self._preparing.prepare(campaign, start=start)
-        async with self._turn:
-            runs = await self._rehearse(prepared.stage, chosen)
+        if self._waiting >= WAITING:
+            raise Conflict(f"{WAITING} forecasts are being worked out before this one; ask again in a minute")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                prepared = await self._preparing.prepare(campaign, start=start)
+                runs = await self._rehearse(prepared.stage, chosen)
+        finally:
+            self._waiting -= 1
         return forecast.concluded(prepared, runs, chosen)
 
     async def soon(self, campaign: Campaign, *, seconds: float = CHAT_WAITS) -> Forecast | None:

@@ -41,7 +41,7 @@ from broadcast.rehearsal import Run, Seat, Stage
 _T = TypeVar("_T")
 
 SEEDS = 5
-MAX_SEEDS = 50
+MAX_SEEDS = 20
 #: Up to so many deliveries, other broadcasts' included, everybody plays; of more, a sample of about `SAMPLE`: its
 #: share of reached people is then off by a point at most in 19 of 20 cases.
 WHOLE = 20_000
@@ -351,7 +351,7 @@ def concluded(prepared: Prepared, runs: Sequence[Run], seeds: Sequence[int]) -> 
     """The forecast that runs of a stage with these seeds make. `runs` are at least one."""
     stage = prepared.stage
     told = _Told(prepared, runs)
-    reached = [run.reached * told.scale for run in runs]
+    reached = _number([run.reached * told.scale for run in runs])
     skipped = sum(prepared.skipped.values())
     return Forecast(
         campaign=stage.broadcast.campaign,
@@ -359,8 +359,8 @@ def concluded(prepared: Prepared, runs: Sequence[Run], seeds: Sequence[int]) -> 
         finish=_moment(stage.now, [run.finished_at for run in runs]),
         hours=tuple(told.hours()),
         people=prepared.planned + skipped,
-        reached=_number(reached),
-        unreached=_number([prepared.planned - number for number in reached]),
+        reached=reached,
+        unreached=_rest(prepared.planned, reached),
         skipped=prepared.skipped,
         limit=told.limit(),
         warnings=tuple(told.warnings()),
@@ -371,6 +371,10 @@ def concluded(prepared: Prepared, runs: Sequence[Run], seeds: Sequence[int]) -> 
 
 def _number(numbers: Sequence[float]) -> Number:
     return Number(round(fmean(numbers)), round(min(numbers)), round(max(numbers)))
+
+
+def _rest(of: int, number: Number) -> Number:
+    return Number(of - number.expected, of - number.high, of - number.low)
 
 
 def _moment(since: datetime, instants: Sequence[datetime]) -> Moment:

@@ -193,7 +193,7 @@ async def test_a_problem_looks_as_promised(api: Api) -> None:
         ("policies.presence", {"telegram": ["busy"]}, "policies.presence.telegram", "tells no presence"),
         ("policies.when_unknown", "maybe", "policies.when_unknown", "must be 'send' or 'wait'"),
         ("policies.rounds", 0, "policies.rounds", "must be 1 or more"),
-        ("policies.rate", 0, "policies.rate", "must be more than 0"),
+        ("policies.rate", 0, "policies.rate", "more than 0"),
         ("policies.round", 3, "policies.round", "did you mean rounds?"),
         ("shedule", {}, "shedule", "did you mean schedule?"),
     ],
@@ -428,7 +428,7 @@ async def test_what_cannot_be_launched_is_not_foretold(api: Api) -> None:
     made = await created(api, {**SMALL, "schedule": {"start": "2026-03-25"}})
     answer = await api.post(f"/campaigns/{made['id']}:forecast")
     assert (answer.status, answer.fields) == (422, ["schedule.start", "audience"])
-    answer = await api.post(f"/campaigns/{made['id']}:forecast", {"seeds": 51})
+    answer = await api.post(f"/campaigns/{made['id']}:forecast", {"seeds": 21})
     assert (answer.status, answer.fields) == (422, ["seeds"])
     assert (await api.post("/campaigns/cmp_x:forecast")).status == 404
 

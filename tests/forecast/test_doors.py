@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 
 from bot import rehearse
 from bot.cli import main
-from bot.forecast import Forecasts, Rehearse, in_chat, table
+from bot.forecast import WAITING, Forecasts, Rehearse, in_chat, table
 from broadcast.campaigns import Campaigns, Draft
-from broadcast.errors import Invalid
+from broadcast.errors import Conflict, Invalid
 from broadcast.forecast import Preparing, Sample
 from broadcast.model import Campaign, ChannelName, Message, Policies, Recipient
 from broadcast.rehearsal import Run, Stage
@@ -126,6 +126,19 @@ async def test_a_number_of_seeds_that_cannot_be_is_refused() -> None:
         await forecasts.of(campaign, seeds=0)
 
 
+async def test_not_too_many_wait() -> None:
+    """Whoever comes when others wait is told to come again; those who waited get theirs."""
+    slow = Rehearsing()
+    _, campaign, forecasts = await waiting(slow)
+    tasks = [asyncio.create_task(forecasts.of(campaign, seeds=1)) for _ in range(WAITING)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(Conflict, match="ask again in a minute"):
+        await forecasts.of(campaign)
+    slow.may.set()
+    assert len(await asyncio.gather(*tasks)) == WAITING
+    assert await forecasts.of(campaign) is not None
+
+
 # --- words --------------------------------------------------------------------------------------------
 
 
@@ -220,7 +233,7 @@ def test_the_command_tells_json(clarion: Callable[..., Result]) -> None:
     ("arguments", "says"),
     [
         (("nothing",), "clarion: there is no campaign called nothing"),
-        (("canteen", "--seeds", "0"), "clarion: seeds: is a number of runs from 1 to 50"),
+        (("canteen", "--seeds", "0"), "clarion: seeds: is a number of runs from 1 to 20"),
     ],
 )
 def test_what_cannot_be_foretold_is_one_line(
