@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -119,7 +120,8 @@ class Host:
         return listener
 
     def _start_triggers(self, owner: str) -> None:
-        launching = Launching(self.store, self.clock, self.accounts.usable)
+        hold = timedelta(minutes=self.settings.hold_late_start_minutes)
+        launching = Launching(self.store, self.clock, self.accounts.usable, hold_late_start=hold)
         triggers = Triggers(self.store, launching, self.clock)
         self._tasks.start(Turn(self.store, LEASE, owner, triggers.run).run(), "starts of broadcasts")
 

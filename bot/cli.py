@@ -31,6 +31,7 @@ VARIABLES = (
     ("CLARION_ADMIN_TOKEN", "none", "a token of the role admin that always works"),
     ("CLARION_ADMINS", "none", "who may use commands in chat: teams:ID,telegram:ID"),
     ("CLARION_LOG", "auto", "auto, text or json"),
+    ("CLARION_HOLD_LATE_START_MINUTES", "60", "a start that was missed by more waits for approval"),
     ("CLARION_TEAMS_APP_ID", "none", "Microsoft Teams: the bot's app id"),
     ("CLARION_TEAMS_APP_PASSWORD", "none", "its client secret"),
     ("CLARION_TEAMS_TENANT_ID", "none", "the tenant it is registered in"),
@@ -289,6 +290,58 @@ def token_create(role: str, name: str, config: Path | None, store: str | None) -
     from bot import errands  # noqa: PLC0415
 
     _run(errands.create_token(settings, role, name, say=_say))
+
+
+@main.group()
+def db() -> None:
+    """The database: upgrade, back up, restore, move."""
+
+
+@db.command("upgrade")
+@_configured
+def db_upgrade(config: Path | None, store: str | None) -> None:
+    """Brings the database to this version's schema. Opening it does so too; this says what it did."""
+    settings = _settings(config, store=store)
+    from bot import database  # noqa: PLC0415
+
+    _run(database.upgrade(settings, say=_say))
+
+
+@db.command("backup")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@_configured
+def db_backup(file: Path, config: Path | None, store: str | None, *, force: bool) -> int:
+    """Everything into FILE, as it is at one moment. SQLite may be in use meanwhile; stop what works on MongoDB."""
+    settings = _settings(config, store=store)
+    from bot import database  # noqa: PLC0415
+
+    return int(_run(database.back_up(settings, file, force=force, say=_say)))
+
+
+@db.command("restore")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--go-on", is_flag=True, help="Do not pause the broadcasts that had not ended.")
+@_configured
+def db_restore(file: Path, config: Path | None, store: str | None, *, go_on: bool) -> int:
+    """What FILE holds becomes the database; the one that was there is kept beside it. Stop everything first."""
+    settings = _settings(config, store=store)
+    from bot import database  # noqa: PLC0415
+
+    return int(_run(database.restore(settings, file, go_on=go_on, say=_say)))
+
+
+@db.command("copy")
+@click.argument("origin", metavar="FROM")
+@click.argument("goal", metavar="TO")
+@click.option("--config", type=click.Path(path_type=Path), help="File of settings. [env: CLARION_CONFIG]")
+def db_copy(origin: str, goal: str, config: Path | None) -> int:
+    """Everything at the address FROM into an empty database at TO, SQLite or MongoDB, then compares both. Stop
+    everything first. Status 0 only if all agrees."""
+    settings = _settings(config)
+    from bot import database  # noqa: PLC0415
+
+    return int(_run(database.copy(settings, origin, goal, say=_say)))
 
 
 if __name__ == "__main__":

@@ -267,6 +267,8 @@ class Settings(_Frozen):
     accounts: tuple[AnyAccount, ...] = ()
     graph_url: Address | None = None
     log: LogFormat = LogFormat.AUTO
+    hold_late_start_minutes: Annotated[int, Field(ge=1, le=10_080)] = 60
+    """A start that was missed by more is held until somebody approves it."""
     defaults: Defaults = Field(default_factory=Defaults)
 
     @model_validator(mode="after")
@@ -331,7 +333,18 @@ def is_loopback_url(url: str) -> bool:
 
 # --- the environment ----------------------------------------------------------------------------------
 
-_OWN = ("store", "host", "port", "public_url", "secret", "admin_token", "admins", "graph_url", "log")
+_OWN = (
+    "store",
+    "host",
+    "port",
+    "public_url",
+    "secret",
+    "admin_token",
+    "admins",
+    "graph_url",
+    "log",
+    "hold_late_start_minutes",
+)
 _OF_ACCOUNTS: Mapping[ChannelName, Mapping[str, str]] = MappingProxyType(
     {
         ChannelName.TEAMS: {

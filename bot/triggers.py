@@ -7,7 +7,7 @@ of them does at a time, so that a plan which a crash cut short is taken up by wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -19,8 +19,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from bot.clock import HostClock
 from broadcast.errors import StoreUnavailable
 from broadcast.launching import Launching
-from broadcast.model import Broadcast, BroadcastStatus
-from broadcast.ports import Lease, Page, Store
+from broadcast.ports import Lease, Store
 
 log = structlog.get_logger(__name__)
 
@@ -81,20 +80,19 @@ class Triggers:
         """Keeps the jobs what storage says they are."""
         while True:
             seen = await self._store.control_version()
-            waiting = await self._store.broadcasts(statuses=[BroadcastStatus.SCHEDULED], page=Page(1, 1000))
-            self._rebuild(scheduler, waiting.items)
+            self._rebuild(scheduler, await self._launching.awaited())
             await asyncio.sleep(BREATH)
             await self._store.wait_control(seen)
 
-    def _rebuild(self, scheduler: AsyncIOScheduler, waiting: Iterable[Broadcast]) -> None:
-        wanted = {broadcast.id: self._when(broadcast) for broadcast in waiting}
+    def _rebuild(self, scheduler: AsyncIOScheduler, awaited: Mapping[str, datetime]) -> None:
+        wanted = {id: self._when(moment) for id, moment in awaited.items()}
         for job in scheduler.get_jobs():
             if job.id not in wanted and job.id != "safety":
                 job.remove()
         for id, when in wanted.items():
             scheduler.add_job(self.knock, DateTrigger(when, timezone=UTC), id=id, replace_existing=True)
 
-    def _when(self, broadcast: Broadcast) -> datetime:
-        """The start in real time, which is what the scheduler reads."""
-        ahead = max(0.0, self._clock.real_seconds(broadcast.starts_at))
+    def _when(self, moment: datetime) -> datetime:
+        """The moment in real time, which is what the scheduler reads."""
+        ahead = max(0.0, self._clock.real_seconds(moment))
         return datetime.now(UTC) + timedelta(seconds=ahead) + _LATER

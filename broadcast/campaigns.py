@@ -11,6 +11,7 @@ from math import isfinite
 from types import MappingProxyType
 
 from broadcast import audience, calendar, message, report
+from broadcast.brakes import Brake
 from broadcast.errors import Ambiguous, Conflict, Fault, Invalid, NotFound
 from broadcast.model import (
     BROADCAST_MOVES,
@@ -22,6 +23,7 @@ from broadcast.model import (
     BroadcastStatus,
     Campaign,
     CampaignStatus,
+    Canary,
     ChannelName,
     Message,
     Policies,
@@ -40,6 +42,9 @@ _EARLIEST_ZONE = "Etc/GMT-14"
 _CANCEL_BATCH = 10_000
 _PAGE = 1_000
 _MAX_SEED = 2**31 - 1
+#: Of a canary: the most sends it waits after, and the longest that it waits, a week.
+_MOST_FIRST = 1_000_000
+MOST_MINUTES = 7 * 24 * 60
 
 #: Why a trial is refused.
 _WHY_NOT: Mapping[Reason, str] = MappingProxyType(
@@ -50,6 +55,9 @@ _WHY_NOT: Mapping[Reason, str] = MappingProxyType(
         Reason.NO_CONVERSATION: "has no conversation with us yet; they have to start one",
     }
 )
+
+#: What a broadcast is paused for until somebody approves.
+_ASKS = frozenset({BroadcastReason.HELD_LATE_START, BroadcastReason.CANARY})
 
 ALWAYS = MappingProxyType({day: (Window(0, 24 * 60),) for day in range(7)})
 #: A trial's working time: from now on, whatever the hour. Two days, since today may be about to end.
@@ -196,7 +204,7 @@ class Campaigns:
             campaign,
             audience=Audience(recipients=(to.id,)),
             schedule=AT_ONCE,
-            policies=replace(campaign.policies, presence=dict.fromkeys(ChannelName), rate=None),
+            policies=replace(campaign.policies, presence=dict.fromkeys(ChannelName), rate=None, canary=None),
         )
         await self._refuse_unreachable(to.id, trial.audience)
         broadcast = replace(self._frozen(trial, by=by, seed=None), kind=BroadcastKind.TRIAL)
@@ -283,6 +291,14 @@ def _earliest(schedule: Schedule, now: datetime) -> datetime:
     return max(now, calendar.working_time(schedule, calendar.zone(_EARLIEST_ZONE), not_before=None).begins)
 
 
+def _start_anew(broadcast: Broadcast, now: datetime) -> dict[str, object]:
+    """What becomes of a start that went by while it was held: it begins now, never in the past."""
+    if broadcast.planned is not None or broadcast.starts_at > now:
+        return {}
+    starts_at, ends_at = _bounds(broadcast.schedule, now)
+    return {"plans_from": now, "starts_at": starts_at, "expected_finish_at": ends_at}
+
+
 class Broadcasts:
     """Pause, resume, stop, and the end of a broadcast. Every change is guarded by the status it starts from."""
 
@@ -303,13 +319,41 @@ class Broadcasts:
         """Nothing more goes out but what is in flight, until `resume`. Raises `Conflict`."""
         return await self._move(id, BroadcastStatus.PAUSED, "be paused", reason=reason, reason_detail=detail)
 
+    async def pull(self, id: str, brake: Brake) -> Broadcast:
+        """Pauses it for a brake. Raises `Conflict`."""
+        return await self._move(
+            id,
+            BroadcastStatus.PAUSED,
+            "be paused",
+            reason=brake.reason,
+            reason_detail=brake.detail,
+            resumes_at=brake.resumes_at,
+        )
+
+    async def approve(self, id: str) -> Broadcast:
+        """Lets go on what asks before it does: a start that came too late, a canary. Raises `Conflict`."""
+        broadcast = await self.get(id)
+        if broadcast.status is not BroadcastStatus.PAUSED or broadcast.reason not in _ASKS:
+            raise Conflict(f"{broadcast.name} is {broadcast.status} and waits for nobody's approval")
+        return await self.resume(id)
+
     async def resume(self, id: str) -> Broadcast:
-        """Goes on with what is due, inside working time. Raises `Conflict`."""
+        """Goes on with what is due, inside working time; one whose start went by meanwhile starts now, and its
+        working time counts from now. Raises `Conflict`."""
         broadcast = await self.get(id)
         to = BroadcastStatus.SCHEDULED if broadcast.planned is None else BroadcastStatus.RUNNING
         if broadcast.status is not BroadcastStatus.PAUSED:
             raise Conflict(f"{broadcast.name} is {broadcast.status}; only a paused broadcast can be resumed")
-        resumed = await self._move(id, to, "be resumed", reason=None, reason_detail=None)
+        resumed = await self._move(
+            id,
+            to,
+            "be resumed",
+            reason=None,
+            reason_detail=None,
+            resumes_at=None,
+            canary_passed=broadcast.canary_passed or broadcast.reason is BroadcastReason.CANARY,
+            **_start_anew(broadcast, self._clock.now()),
+        )
         return await self.settle(resumed.id) or resumed
 
     async def stop(self, id: str) -> Broadcast:
@@ -317,7 +361,13 @@ class Broadcasts:
         now = self._clock.now()
         try:
             broadcast = await self._move(
-                id, BroadcastStatus.STOPPED, "be stopped", reason=None, reason_detail=None, finished_at=now
+                id,
+                BroadcastStatus.STOPPED,
+                "be stopped",
+                reason=None,
+                reason_detail=None,
+                resumes_at=None,
+                finished_at=now,
             )
         except Conflict:
             broadcast = await self.get(id)
@@ -446,6 +496,15 @@ def _start_faults(schedule: Schedule, now: datetime) -> Iterator[Fault]:
         )
 
 
+def _canary_faults(canary: Canary | None) -> Iterator[Fault]:
+    if canary is None:
+        return
+    if not 1 <= canary.first <= _MOST_FIRST:
+        yield Fault("policies.canary.first", f"is a number of sends from 1 to {_MOST_FIRST}")
+    if canary.minutes is not None and not 1 <= canary.minutes <= MOST_MINUTES:
+        yield Fault("policies.canary.then", f'is "approve", or a number of minutes from 1 to {MOST_MINUTES}')
+
+
 def _policy_faults(policies: Policies) -> Iterator[Fault]:
     bounds = {"rounds": (1, 100), "retry_minutes": (1, 24 * 60), "slot_minutes": (1, 24 * 60)}
     for name, (least, most) in bounds.items():
@@ -453,6 +512,7 @@ def _policy_faults(policies: Policies) -> Iterator[Fault]:
             yield Fault(f"policies.{name}", f"is a number from {least} to {most}")
     if policies.rate is not None and not (isfinite(policies.rate) and policies.rate > 0):
         yield Fault("policies.rate", "is messages per second, more than 0; leave it out for the account's own rate")
+    yield from _canary_faults(policies.canary)
     for channel, allowed in policies.presence.items():
         if allowed is not None and not allowed:
             yield Fault(f"policies.presence.{channel}", 'allows no state; name some, or write ["any"]')

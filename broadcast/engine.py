@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -31,10 +32,11 @@ from typing import TypeVar
 
 import structlog
 
-from broadcast import attempts
+from broadcast import attempts, brakes, report
 from broadcast.attempts import Rules
+from broadcast.brakes import Brake, Breaker
 from broadcast.campaigns import Broadcasts, every
-from broadcast.errors import StoreUnavailable
+from broadcast.errors import Conflict, StoreUnavailable
 from broadcast.launching import Calendars, FirstMaker, drawn
 from broadcast.memory import Item, Key, Memory, Stretch
 from broadcast.message import Rendering
@@ -70,7 +72,8 @@ _LEAST = 50
 class Options:
     """How much the engine holds at once; `load` is shared among the broadcasts that run. `window` is how far ahead
     it loads, and how far ahead presence is asked where that costs nothing; `intent_life` is how long writing an
-    intent may last before it is judged anew; `first` finds first moments."""
+    intent may last before it is judged anew; `first` finds first moments; without `brakes` nothing pauses a
+    broadcast but an account that is shut out."""
 
     concurrency: int = 64
     load: int = 1_000
@@ -79,6 +82,7 @@ class Options:
     presence_retry: timedelta = timedelta(seconds=10)
     intent_life: timedelta = timedelta(seconds=2)
     first: FirstMaker = drawn
+    brakes: bool = True
 
 
 @dataclass(slots=True)
@@ -129,6 +133,8 @@ class Engine:
         self._health: Health = WELL
         self._memory = Memory()
         self._running: dict[str, Stretch] = {}
+        self._breaker = Breaker()
+        self._allowed_yet: dict[str, int] = {}
         self._answers: list[_Answered] = []
         self._results: list[Result] = []
         self._side: set[asyncio.Task[None]] = set()
@@ -215,12 +221,40 @@ class Engine:
             await self._reload()
         await self._durably(self._load)
         self._judge()
+        await self._brake()
         now = self._clock.now()
         ready = self._sort_out(now)
         if ready or self._results:
             await self._commit(ready)
         await self._ask_if_needed(now)
         return await self._durably(self._next_wake)
+
+    async def _brake(self) -> None:
+        """Pauses what must not go on by itself (`brakes`)."""
+        if not self._options.brakes:
+            return
+        for broadcast, brake in {**self._breaker.pulled(), **await self._canaries()}.items():
+            log.warning("paused", action="braked", broadcast=broadcast, reason=brake.reason, detail=brake.detail)
+            await self._durably(partial(self._pull, broadcast, brake))
+            self._stale = True
+        if self._stale:
+            await self._reload()
+
+    async def _pull(self, broadcast: str, brake: Brake) -> None:
+        with suppress(Conflict):  # somebody else paused or stopped it first
+            await self._broadcasts.pull(broadcast, brake)
+
+    async def _canaries(self) -> dict[str, Brake]:
+        """Counts what canaries still allow, and finds those that are over."""
+        self._allowed_yet = {}
+        over = {}
+        for id in [id for id in self._running if brakes.has_canary(self._books[id].broadcast)]:
+            broadcast = self._books[id].broadcast
+            counts = report.deliveries(await self._durably(partial(self._store.tally, id)))
+            self._allowed_yet[id] = brakes.canary_left(broadcast, counts)
+            if (brake := brakes.canary_over(broadcast, counts, self._clock.now())) is not None:
+                over[id] = brake
+        return over
 
     async def _reload(self) -> None:
         """Forgets what is waiting in memory: storage may say otherwise by now. What is already decided is written
@@ -242,6 +276,7 @@ class Engine:
             own = book.broadcast.rates.get(self._account.key, book.broadcast.policies.rate)
             self._turns.admit(id, book.broadcast.launched_at, own)
         self._turns.keep([*running], self._clock.now())
+        self._breaker.keep(running)
         self._running = {id: Stretch() for id in running}
 
     async def _load(self, *, ahead: bool = False) -> None:
@@ -312,10 +347,13 @@ class Engine:
         """The first of the broadcast whose turn it is, of those whose own rate allows another send."""
 
         def choose(due: Sequence[tuple[str, Key]]) -> str | None:
-            free = [broadcast for broadcast, _ in due if self._turns.is_free(broadcast, now, taken[broadcast])]
+            free = [broadcast for broadcast, _ in due if self._is_free(broadcast, now, taken[broadcast])]
             return self._turns.first(free) if free else None
 
         return self._memory.pop_due(now, choose)
+
+    def _is_free(self, broadcast: str, now: datetime, taken: int) -> bool:
+        return self._turns.is_free(broadcast, now, taken) and taken < self._allowed_yet.get(broadcast, _MOST)
 
     def _may_send(self, now: datetime, taken: int) -> bool:
         flying = len(self._memory.flying) + taken
@@ -362,9 +400,9 @@ class Engine:
             outage = self._health.outage
             self._health = self._health_after(answer, item.delivery.recipient)
             self._hold(item, answer, back.now)
-            self._note(
-                attempts.answered(item.delivery, answer, item.rules, at=back.at, now=back.now, outage=outage), item
-            )
+            result = attempts.answered(item.delivery, answer, item.rules, at=back.at, now=back.now, outage=outage)
+            self._breaker.count(item.delivery, result)
+            self._note(result, item)
 
     def _note(self, result: Result, item: Item) -> None:
         """Keeps a result for the next commit, and the delivery for its next attempt if that is not behind the
@@ -554,7 +592,13 @@ class Engine:
     def _first_at(self) -> datetime | None:
         """When the first of those in memory may go, as far as its broadcast is concerned."""
         firsts = self._memory.firsts()
-        return min((max(key[0], self._turns.slot(broadcast)) for broadcast, key in firsts), default=None)
+        return min((max(key[0], self._slot_of(broadcast)) for broadcast, key in firsts), default=None)
+
+    def _slot_of(self, broadcast: str) -> datetime:
+        """When the broadcast may send again; while its canary allows no more, when to look at that again."""
+        if self._allowed_yet.get(broadcast, 1):
+            return self._turns.slot(broadcast)
+        return self._clock.now() + self._options.store_retry
 
     def _load_at(self, now: datetime) -> datetime | None:
         """When there is something to load again; ``None`` while there is no room for it, or nothing runs."""

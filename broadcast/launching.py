@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
-from broadcast import audience, calendar, pacing, plan, report
+from broadcast import audience, brakes, calendar, pacing, plan, report
 from broadcast.audience import Accounts, Route, Unreachable
 from broadcast.calendar import WorkingTime
 from broadcast.campaigns import Broadcasts, every
@@ -69,7 +69,7 @@ class Calendars:
         except Invalid:
             zone = calendar.zone(schedule.timezone)
         try:
-            return calendar.working_time(schedule, zone, not_before=self.broadcast.launched_at)
+            return calendar.working_time(schedule, zone, not_before=self.broadcast.counts_from)
         except Invalid:
             return None
 
@@ -102,7 +102,7 @@ def planned(
     if working is not None:
         with suppress(Invalid):  # the launch came too late for any working time
             step = plan.first_step(
-                working, broadcast.schedule, broadcast.policies, recipient.id, first, launch=broadcast.launched_at
+                working, broadcast.schedule, broadcast.policies, recipient.id, first, launch=broadcast.counts_from
             )
             return delivery(due_at=step.due_at)
     return delivery(state=DeliveryState.UNSCHEDULED, reason=Reason.NO_TIME, ended_at=at)
@@ -112,25 +112,42 @@ class Launching:
     """Starts what is due to start. Any number of hosts may call it at once: the status is claimed in storage."""
 
     def __init__(
-        self, store: Store, clock: Clock, accounts: Mapping[str, Account], *, first: FirstMaker = drawn
+        self,
+        store: Store,
+        clock: Clock,
+        accounts: Mapping[str, Account],
+        *,
+        first: FirstMaker = drawn,
+        hold_late_start: timedelta = brakes.HOLD_LATE_START,
     ) -> None:
         self._store = store
         self._broadcasts = Broadcasts(store, clock)
         self._clock = clock
         self._accounts: Accounts = {key: account.channel for key, account in accounts.items()}
         self._first = first
+        self._hold_late_start = hold_late_start
         self._cut_short: set[str] = set()
 
     async def next_start(self) -> datetime | None:
-        """When the earliest scheduled broadcast starts."""
-        waiting = await every(self._store, BroadcastStatus.SCHEDULED)
-        return min((broadcast.starts_at for broadcast in waiting), default=None)
+        """When there is something to start, or to go on with."""
+        return min((await self.awaited()).values(), default=None)
+
+    async def awaited(self) -> dict[str, datetime]:
+        """When each broadcast that waits for its moment is to be looked at."""
+        waiting = await every(self._store, BroadcastStatus.SCHEDULED, BroadcastStatus.PAUSED)
+        moments = {b.id: b.starts_at if b.status is BroadcastStatus.SCHEDULED else b.resumes_at for b in waiting}
+        return {id: moment for id, moment in moments.items() if moment is not None}
 
     async def start_due(self) -> list[str]:
         """Starts every scheduled broadcast whose start has come, the earliest first; says which it was that started
-        them. Then goes on with those it began and could not finish, since the store failed."""
+        them. Holds those that come too late, and lets canaries go on whose time is over. Then goes on with those it
+        began and could not finish, since the store failed."""
         now = self._clock.now()
-        due = [b for b in await every(self._store, BroadcastStatus.SCHEDULED) if b.starts_at <= now]
+        waiting = await every(self._store, BroadcastStatus.SCHEDULED, BroadcastStatus.PAUSED)
+        for paused in waiting:
+            if paused.resumes_at is not None and paused.resumes_at <= now:
+                await self._pass_canary(paused)
+        due = [b for b in waiting if b.status is BroadcastStatus.SCHEDULED and b.starts_at <= now]
         started = [b.id for b in sorted(due, key=lambda b: (b.starts_at, b.id)) if await self._start(b)]
         await self._take_up()
         return started
@@ -152,7 +169,21 @@ class Launching:
         if trouble is not None:
             raise trouble
 
+    async def _pass_canary(self, paused: Broadcast) -> None:
+        failed = brakes.canary_failed(report.deliveries(await self._store.tally(paused.id)))
+        with suppress(Conflict):  # somebody else was first
+            if failed is None:
+                await self._broadcasts.resume(paused.id)
+            else:
+                held = replace(paused, resumes_at=None, reason_detail=failed)
+                await self._store.save_broadcast(held, expected=BroadcastStatus.PAUSED)
+
     async def _start(self, broadcast: Broadcast) -> bool:
+        brake = brakes.late_start(broadcast, self._clock.now(), self._hold_late_start)
+        if brake is not None:
+            with suppress(Conflict):
+                await self._broadcasts.pull(broadcast.id, brake)
+            return False
         claimed = move_broadcast(broadcast, BroadcastStatus.INITIALIZING)
         try:
             await self._store.save_broadcast(claimed, expected=BroadcastStatus.SCHEDULED)

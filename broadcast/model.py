@@ -338,6 +338,15 @@ DEFAULT_PRESENCE: PresencePolicy = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """After the first so many sends a broadcast waits: for somebody's approval, or for so many minutes without a
+    failure."""
+
+    first: int
+    minutes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Policies:
     """How a broadcast behaves. `rate` is messages per second for the whole campaign, below the account's."""
 
@@ -349,6 +358,7 @@ class Policies:
     after_crash: AfterCrash = AfterCrash.RESEND
     outside_hours: OutsideHours = OutsideHours.HOLD
     rate: float | None = None
+    canary: Canary | None = None
 
 
 # --- campaigns and broadcasts -------------------------------------------------------------------------
@@ -374,7 +384,9 @@ class Broadcast:
 
     `planned` is ``None`` until the audience is resolved; from then on `rates` is what each account may send of it,
     in messages per second, where the campaign has a rate (`pacing.shared_out`). `holidays` of the schedule already
-    contain those of `holiday_country`, so that a newer holidays table never moves a running broadcast.
+    contain those of `holiday_country`, so that a newer holidays table never moves a running broadcast. `plans_from`
+    is when a start that was held was let go: working time counts from then. `resumes_at` is when a paused one goes
+    on by itself.
     """
 
     id: str
@@ -396,6 +408,14 @@ class Broadcast:
     expected_finish_at: datetime | None = None
     finished_at: datetime | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
+    plans_from: datetime | None = None
+    canary_passed: bool = False
+    resumes_at: datetime | None = None
+
+    @property
+    def counts_from(self) -> datetime:
+        """The instant that working time counts from."""
+        return self.plans_from or self.launched_at
 
 
 # --- deliveries ---------------------------------------------------------------------------------------

@@ -260,7 +260,7 @@ class _Play:
             clock=self._clock,
             links=Links(secret="simulated", public_url="http://localhost"),  # noqa: S106 - signs nothing that leaves
             presence=self._presence[channel] if tells else None,
-            options=Options(first=lambda _: first),
+            options=Options(first=lambda _: first, brakes=False),
         )
 
     # --- what people do -------------------------------------------------------------------------------

@@ -62,6 +62,12 @@ async def resume(call: Call, _: Nothing) -> BroadcastOut:
     return await answered(call, await call.services.broadcasts.resume(call.id))
 
 
+@routes.post("/broadcasts/{id}:approve", role=Role.APPROVER, takes=Nothing, gives=BroadcastOut)
+async def approve(call: Call, _: Nothing) -> BroadcastOut:
+    """Lets go on what asks before it does: a start that came too late, or a canary."""
+    return await answered(call, await call.services.broadcasts.approve(call.id))
+
+
 @routes.post("/broadcasts/{id}:stop", role=Role.EDITOR, takes=Nothing, gives=BroadcastOut)
 async def stop(call: Call, _: Nothing) -> BroadcastOut:
     """Ends it for good: what is planned is cancelled, what is in flight arrives."""

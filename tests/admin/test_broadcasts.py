@@ -11,9 +11,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
 from openpyxl import load_workbook
 
 from bot.admin import exports
+from bot.admin.auth import Role
 from bot.admin.services import AdminServices
 from broadcast.errors import StoreUnavailable
 from broadcast.model import (
@@ -135,6 +138,23 @@ async def test_a_broadcast_is_paused_and_resumed(api: Api, broadcast: str) -> No
     assert (paused.status, paused.body["status"], paused.body["reason"]) == (200, "paused", "by_user")
     resumed = await api.post(f"/broadcasts/{broadcast}:resume")
     assert (resumed.body["status"], resumed.body["reason"]) == ("running", None)
+
+
+async def test_a_canary_is_approved(
+    client: TestClient[web.Request, web.Application], tokens: dict[Role, str], store: MemoryStore, broadcast: str
+) -> None:
+    """By an approver; an editor is told which role it takes. Nothing else is approved."""
+    stored = await store.broadcast(broadcast)
+    assert stored is not None
+    held = replace(stored, status=BroadcastStatus.PAUSED, reason=BroadcastReason.CANARY, resumes_at=NOON)
+    await store.save_broadcast(held, expected=stored.status)
+    approver = Api(client, tokens[Role.APPROVER])
+    assert (await approver.get(f"/broadcasts/{broadcast}")).body["resumes_at"] == "2026-03-27T14:00:00Z"
+    assert (await Api(client, tokens[Role.EDITOR]).post(f"/broadcasts/{broadcast}:approve")).status == 403
+    approved = await approver.post(f"/broadcasts/{broadcast}:approve")
+    assert (approved.status, approved.body["status"], approved.body["reason"]) == (200, "running", None)
+    assert "resumes_at" not in approved.body
+    assert (await approver.post(f"/broadcasts/{broadcast}:approve")).status == 409
 
 
 async def test_a_stop_cancels_what_is_planned(api: Api, broadcast: str) -> None:

@@ -28,6 +28,7 @@ from broadcast.model import (
     Audience,
     Broadcast,
     BroadcastStatus,
+    Canary,
     ChannelName,
     Conversation,
     Delivery,
@@ -81,6 +82,7 @@ class World:
 
     def __post_init__(self) -> None:
         draw = self.draw = random.Random(f"world {self.seed}")  # noqa: S311 - a test's
+        further = random.Random(f"further {self.seed}")  # noqa: S311 - a test's, apart so that the rest stays
         self.people = [f"p{number}" for number in range(draw.randint(1, 5))]
         self.inner = MemoryStore()
         self.fate = Fate(
@@ -104,6 +106,8 @@ class World:
             rounds=draw.randint(1, 3),
             after_crash=draw.choice(list(AfterCrash)),
             outside_hours=draw.choice([OutsideHours.HOLD, OutsideHours.HOLD, OutsideHours.DROP]),
+            rate=further.choice([None, None, 0.01, 1.0]),
+            canary=further.choice([None, None, Canary(1), Canary(2, minutes=30)]),
         )
         self.broadcast = Broadcast(
             id="brd_1",

@@ -49,11 +49,11 @@ async def test_a_pause_has_a_reason_and_a_resume_has_none() -> None:
     """It goes on where it stood."""
     office = Office()
     broadcast = await stored(office, B.RUNNING)
-    paused = await office.broadcasts.pause(broadcast.id, BroadcastReason.CANARY, detail="3 of 5 failed")
+    paused = await office.broadcasts.pause(broadcast.id, BroadcastReason.FAILURE_RATE, detail="3 of 5 failed")
     assert paused == await office.broadcasts.get(broadcast.id)
     assert (paused.status, paused.reason, paused.reason_detail) == (
         B.PAUSED,
-        BroadcastReason.CANARY,
+        BroadcastReason.FAILURE_RATE,
         "3 of 5 failed",
     )
     resumed = await office.broadcasts.resume(broadcast.id)

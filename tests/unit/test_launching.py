@@ -194,7 +194,8 @@ async def test_what_is_due_first_starts_first() -> None:
     late = await office.launched(schedule=Schedule(start=date(2026, 3, 31)))
     soon = await office.launched(schedule=Schedule(start=date(2026, 3, 30)))
     office.clock.move(timedelta(days=5))
-    assert await office.launching.start_due() == [soon.id, late.id]
+    patient = Launching(office.store, office.clock, ACCOUNTS, hold_late_start=timedelta(days=9))
+    assert await patient.start_due() == [soon.id, late.id]
 
 
 async def test_each_lives_in_their_own_zone() -> None:

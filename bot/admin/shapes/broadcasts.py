@@ -14,6 +14,7 @@ from bot.admin.shapes.common import (
     Listed,
     Paged,
     Search,
+    is_none,
     listed,
 )
 from bot.admin.validation import Shape
@@ -56,7 +57,8 @@ class BroadcastAccount(Shape):
 
 
 class BroadcastOut(Shape):
-    """`planned` is null until the audience is resolved; `progress` is the share of deliveries that has an end."""
+    """`planned` is null until the audience is resolved; `progress` is the share of deliveries that has an end;
+    `resumes_at` is when a paused one goes on by itself."""
 
     id: str
     campaign: str
@@ -75,6 +77,7 @@ class BroadcastOut(Shape):
     accounts: list[BroadcastAccount]
     kind: BroadcastKind
     reason_detail: str | None
+    resumes_at: Instant | None = Field(default=None, exclude_if=is_none)
 
 
 class BroadcastList(Listed):
@@ -102,6 +105,7 @@ def broadcast_out(
         accounts=[_account_of(broadcast, account, pace) for account, pace in accounts],
         kind=broadcast.kind,
         reason_detail=broadcast.reason_detail,
+        resumes_at=broadcast.resumes_at,
     )
 
 

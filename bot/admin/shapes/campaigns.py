@@ -24,7 +24,7 @@ from bot.admin.shapes.common import (
 )
 from bot.admin.validation import Shape, checked_by, refused
 from broadcast import calendar
-from broadcast.campaigns import MAX_NAME, MAX_WORKING_DAYS, Draft, LaunchOverrides
+from broadcast.campaigns import MAX_NAME, MAX_WORKING_DAYS, MOST_MINUTES, Draft, LaunchOverrides
 from broadcast.errors import Fault
 from broadcast.model import (
     DEFAULT_PRESENCE,
@@ -35,6 +35,7 @@ from broadcast.model import (
     ButtonType,
     Campaign,
     CampaignStatus,
+    Canary,
     ChannelName,
     Hours,
     Media,
@@ -50,6 +51,7 @@ from broadcast.model import (
 )
 
 _ANY = "any"
+_APPROVE = "approve"
 
 # --- message ------------------------------------------------------------------------------------------
 
@@ -306,6 +308,33 @@ def _states_out(states: frozenset[PresenceState] | None) -> list[str]:
     return [_ANY] if states is None else [state for state in _STATES if state in states]
 
 
+_THEN_SCHEMA = {
+    "description": "what the rest waits for: an approval, or so many minutes without a failure",
+    "anyOf": [{"const": "approve"}, {"type": "integer"}],
+}
+
+
+def _check_then(value: Any) -> Any:
+    if value != _APPROVE and (isinstance(value, bool) or not isinstance(value, int)):
+        raise refused([Fault("", f'is "{_APPROVE}", or a number of minutes from 1 to {MOST_MINUTES}')])
+    return value
+
+
+class CanaryShape(Shape):
+    """After the first so many sends the rest waits."""
+
+    first: int
+    then: Annotated[Any, AfterValidator(_check_then), WithJsonSchema(_THEN_SCHEMA)] = _APPROVE
+
+
+def _canary(shape: CanaryShape | None) -> Canary | None:
+    return None if shape is None else Canary(shape.first, None if shape.then == _APPROVE else shape.then)
+
+
+def _canary_out(canary: Canary | None) -> CanaryShape | None:
+    return None if canary is None else CanaryShape(first=canary.first, then=canary.minutes or _APPROVE)
+
+
 class PoliciesShape(Shape):
     presence: Presence = Field(default_factory=lambda: _presence_out(DEFAULT_PRESENCE))
     when_unknown: WhenUnknown = WhenUnknown.SEND
@@ -314,7 +343,8 @@ class PoliciesShape(Shape):
     slot_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 60
     after_crash: AfterCrash = AfterCrash.RESEND
     outside_hours: OutsideHours = OutsideHours.HOLD
-    rate: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    rate: float | None = None
+    canary: CanaryShape | None = Field(default=None, exclude_if=is_none)
 
 
 def _policies_out(policies: Policies) -> PoliciesShape:
@@ -327,6 +357,7 @@ def _policies_out(policies: Policies) -> PoliciesShape:
         after_crash=policies.after_crash,
         outside_hours=policies.outside_hours,
         rate=policies.rate,
+        canary=_canary_out(policies.canary),
     )
 
 
@@ -376,7 +407,7 @@ _MESSAGE: _Kinds = {
 }
 _AUDIENCE: _Kinds = dict.fromkeys(AudienceShape.model_fields, tuple)
 _SCHEDULE: _Kinds = {"start": lambda text: text and read_start(text), "holidays": frozenset, "hours": _read_hours}
-_POLICIES: _Kinds = {"presence": _presence}
+_POLICIES: _Kinds = {"presence": _presence, "canary": _canary}
 
 
 def _given(shape: Shape, kinds: _Kinds) -> dict[str, Any]:
