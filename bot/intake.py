@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
@@ -15,7 +16,7 @@ from bot.channels.webhook import Received
 from bot.tasks import Tasks
 from broadcast.errors import StoreUnavailable
 from broadcast.inbox import Handled, Reception
-from broadcast.model import Sent
+from broadcast.model import Answer, Faulty, Sent, Throttled
 from broadcast.ports import Content, Inbound, Lease, Store
 
 log = structlog.get_logger(__name__)
@@ -24,6 +25,10 @@ log = structlog.get_logger(__name__)
 MOST_ANSWERS = 1000
 #: Real seconds before something fetched is tried to be stored again.
 STORE_PAUSE = 1.0
+#: Real seconds before an answer that a platform did not take is tried again.
+SAID_AGAIN = (1.0, 3.0, 9.0)
+#: Nobody waits longer than this for an answer.
+LATEST = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +110,32 @@ class Intake:
         if face is None:
             return
         known = await self._store.conversation(deed.inbound.account, deed.inbound.person.user_id)
-        answer = await face.channel.send(known or deed.handled.conversation, content)
-        if not isinstance(answer, Sent):
-            log.warning(
-                "an answer did not go out",
-                action="answer_failed",
-                account=deed.inbound.account,
-                outcome=type(answer).__name__,
-                detail=answer.detail,
-            )
+        to = known or deed.handled.conversation
+        for wait in (*SAID_AGAIN, None):
+            answer = await face.channel.send(to, content)
+            if isinstance(answer, Sent):
+                return
+            if wait is None or (pause := _said_again_after(answer, wait)) is None:
+                break
+            await asyncio.sleep(pause)
+        log.warning(
+            "an answer did not go out",
+            action="answer_failed",
+            account=deed.inbound.account,
+            outcome=type(answer).__name__,
+            detail=answer.detail,
+        )
+
+
+def _said_again_after(answer: Answer, wait: float) -> float | None:
+    """Real seconds until an answer to a person is tried again: as long as the platform says, if that is soon, else
+    `wait`. ``None``: not at all, since it cannot go, or may have gone out already."""
+    match answer:
+        case Throttled(wait=timedelta() as asked):
+            return asked.total_seconds() if asked <= LATEST else None
+        case Throttled() | Faulty():
+            return wait
+    return None
 
 
 def _joined(said: str | None, content: Content | None) -> Sequence[Content]:

@@ -51,16 +51,17 @@ AT_ONCE = Draft(
 
 @dataclass
 class Recorder:
-    """A channel whose platform accepts everything."""
+    """A channel whose platform accepts everything once it has said its `outcomes`."""
 
     account: str = KEY
     name: ChannelName = ChannelName.TELEGRAM
     features: Features = FEATURES
     sent: list[tuple[str, Content]] = field(default_factory=list)
+    outcomes: list[Answer] = field(default_factory=list)
 
     async def send(self, to: Conversation, content: Content) -> Answer:
         self.sent.append((to.user_id, content))
-        return Sent(str(len(self.sent)))
+        return self.outcomes.pop(0) if self.outcomes else Sent(str(len(self.sent)))
 
     async def check(self) -> str | None:
         return None

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -17,6 +18,7 @@ from bot.clock import RealClock
 from bot.intake import Deed, Intake
 from broadcast.errors import StoreUnavailable
 from broadcast.inbox import STARTED, STOPPED, Reception
+from broadcast.model import Answer, Faulty, Holds, Throttled, Unknown
 from broadcast.ports import Content, Lease, Page
 from storage.memory import MemoryStore
 from tests.host.stage import KEY, Recorder, account, accounts, said
@@ -112,3 +114,22 @@ async def test_an_account_that_is_called_is_not_asked() -> None:
     platform = Platform()
     await platform.intake.fetch(account(platform.channel), LEASE)
     await platform.intake.close()
+
+
+@pytest.mark.parametrize("first", [Throttled(timedelta(seconds=0.01), Holds.ACCOUNT), Faulty("503")])
+async def test_an_answer_is_tried_again(monkeypatch: pytest.MonkeyPatch, first: Answer) -> None:
+    """Many people who start at once are all answered, although the platform asks to wait."""
+    monkeypatch.setattr(intake, "SAID_AGAIN", (0.01,))
+    platform = Platform(Received(inbound=(said("/start"),)))
+    platform.channel.outcomes = [first]
+    await platform.fetch()
+    assert platform.channel.texts == [STARTED, STARTED]
+
+
+@pytest.mark.parametrize("first", [Unknown("time-out"), Throttled(timedelta(hours=1), Holds.ACCOUNT)])
+async def test_an_answer_is_not_repeated(first: Answer) -> None:
+    """What may have arrived is not said twice, and nobody is answered an hour later."""
+    platform = Platform(Received(inbound=(said("/start"),)))
+    platform.channel.outcomes = [first]
+    await platform.fetch()
+    assert platform.channel.texts == [STARTED]
