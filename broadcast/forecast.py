@@ -205,7 +205,7 @@ class Preparing:
             accounts={key: _scaled(self._accounts[key], part) for key in sorted(crowd.used)},
             tells=self._tells,
             history=seen,
-            others=[_slowed(other, part) for other in others],
+            others=[_slowed(_going_on(other), part) for other in others],
             load=[delivery for delivery, _ in deliveries],
             zones={delivery.recipient: zone for delivery, zone in deliveries},
         )
@@ -330,6 +330,11 @@ def _ends(broadcast: Broadcast) -> datetime:
 def _shared_out(broadcast: Broadcast, accounts: Iterable[str]) -> Broadcast:
     """With its own rate shared out over these accounts of its deliveries, as its start would do it."""
     return replace(broadcast, rates=pacing.shared_out(broadcast.policies.rate, Counter(accounts)))
+
+
+def _going_on(other: Broadcast) -> Broadcast:
+    """One that nobody has to approve half-way."""
+    return replace(other, policies=replace(other.policies, canary=None))
 
 
 def _slowed(broadcast: Broadcast, part: float) -> Broadcast:

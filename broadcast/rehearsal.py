@@ -5,6 +5,7 @@ The engine is the one in service; only clock, storage, presence and platforms ar
     presence   as `SPELL` says, by the shares of `history`
     platforms  accept everything at once: no refusal, no failure, no 429 (a refusal share of 0)
     people     nobody unsubscribes, subscribes or blocks meanwhile
+    canary     its minutes are waited out; where somebody is asked, they approve at once
     others     broadcasts that run or are scheduled go on; those paused stay so, and no further one is launched
 """
 
@@ -21,6 +22,7 @@ from typing import TypeVar, cast
 
 from broadcast import attempts, launching, plan, virtual_time
 from broadcast.audience import Route
+from broadcast.campaigns import Broadcasts
 from broadcast.engine import Engine
 from broadcast.history import History, hour_of_week
 from broadcast.launching import Calendars
@@ -133,7 +135,9 @@ class _Rehearsal:
         self._stage = stage
         self._seed = seed
         self._clock = clock
-        self._broadcast = replace(stage.broadcast, seed=seed, status=BroadcastStatus.RUNNING)
+        self._broadcast = replace(
+            stage.broadcast, seed=seed, status=BroadcastStatus.RUNNING, planned=len(stage.seats)
+        )
         self._run = Run(stage.now)
         self._listening = _Listening(store, self._broadcast.id, self._run)
         self._store = cast("Store", self._listening)
@@ -195,16 +199,18 @@ class _Rehearsal:
         await asyncio.wait([*running, over], return_when=asyncio.FIRST_COMPLETED)
         for engine in engines:
             engine.stop()
-        await asyncio.gather(*running)
-        over.cancel()
-        await asyncio.gather(over, return_exceptions=True)
+        await asyncio.gather(*running, over)
 
     async def _over(self) -> None:
-        """Returns once the broadcast is completed, or somebody would have to do something."""
+        """Returns once the broadcast is completed."""
         seen = await self._store.control_version()
+        broadcasts = Broadcasts(self._store, self._clock)
         while True:
-            broadcast = await self._store.broadcast(self._broadcast.id)
-            if broadcast is None or broadcast.status is not BroadcastStatus.RUNNING:
+            broadcast = await broadcasts.get(self._broadcast.id)
+            if broadcast.status is BroadcastStatus.PAUSED:
+                await self._clock.sleep_until(broadcast.resumes_at or self._clock.now())
+                await broadcasts.resume(broadcast.id)
+            elif broadcast.status is not BroadcastStatus.RUNNING:
                 return
             seen = await self._store.wait_control(seen)
 

@@ -13,6 +13,7 @@ from broadcast.errors import Invalid
 from broadcast.forecast import Limit, LimitKind
 from broadcast.model import (
     Audience,
+    Canary,
     ChannelName,
     ConversationState,
     Policies,
@@ -148,6 +149,17 @@ def test_the_store_is_only_read() -> None:
     before = everything()
     foretold(one, campaign)
     assert everything() == before
+
+
+@pytest.mark.parametrize(("minutes", "later"), [(30, timedelta(minutes=30)), (None, timedelta())])
+def test_a_canary_is_waited_for(minutes: int | None, later: timedelta) -> None:
+    """For as long as it takes; where somebody is asked, they are taken to approve at once."""
+    one = office(61)
+    policies = replace(ANYBODY, canary=Canary(10, minutes))
+    told = foretold(one, schedule=AT_ONCE, policies=policies)
+    assert told.reached.low == 61
+    assert told.finish.expected - NOW - later < timedelta(seconds=4)
+    assert told.finish.expected - NOW >= later
 
 
 # --- other broadcasts ---------------------------------------------------------------------------------
