@@ -16,7 +16,7 @@ from bot.channels.webhook import Received
 from bot.tasks import Tasks
 from broadcast.errors import StoreUnavailable
 from broadcast.inbox import Handled, Reception
-from broadcast.model import Answer, Faulty, Sent, Throttled
+from broadcast.model import BadContent, Faulty, Never, Sent, StopAccount, Throttled, Unknown
 from broadcast.ports import Content, Inbound, Lease, Store
 
 log = structlog.get_logger(__name__)
@@ -29,6 +29,8 @@ STORE_PAUSE = 1.0
 SAID_AGAIN = (1.0, 3.0, 9.0)
 #: Nobody waits longer than this for an answer.
 LATEST = timedelta(seconds=30)
+
+NotSent = Throttled | Faulty | Never | BadContent | StopAccount | Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +110,17 @@ class Intake:
     async def _say(self, deed: Deed, content: Content) -> None:
         face = self._accounts.face(deed.inbound.account)
         if face is None:
-            return
+            return None
         known = await self._store.conversation(deed.inbound.account, deed.inbound.person.user_id)
         to = known or deed.handled.conversation
-        for wait in (*SAID_AGAIN, None):
-            answer = await face.channel.send(to, content)
-            if isinstance(answer, Sent):
-                return
-            if wait is None or (pause := _said_again_after(answer, wait)) is None:
-                break
+        waits = iter(SAID_AGAIN)
+        while not isinstance(answer := await face.channel.send(to, content), Sent):
+            pause = _said_again_after(answer, next(waits, None))
+            if pause is None:
+                return self._give_up(deed, answer)
             await asyncio.sleep(pause)
+
+    def _give_up(self, deed: Deed, answer: NotSent) -> None:
         log.warning(
             "an answer did not go out",
             action="answer_failed",
@@ -127,10 +130,12 @@ class Intake:
         )
 
 
-def _said_again_after(answer: Answer, wait: float) -> float | None:
+def _said_again_after(answer: NotSent, wait: float | None) -> float | None:
     """Real seconds until an answer to a person is tried again: as long as the platform says, if that is soon, else
-    `wait`. ``None``: not at all, since it cannot go, or may have gone out already."""
+    `wait`. ``None``: not at all, since tries are spent, it cannot go, or it may have gone out already."""
     match answer:
+        case _ if wait is None:
+            return None
         case Throttled(wait=timedelta() as asked):
             return asked.total_seconds() if asked <= LATEST else None
         case Throttled() | Faulty():
