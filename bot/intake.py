@@ -110,14 +110,15 @@ class Intake:
     async def _say(self, deed: Deed, content: Content) -> None:
         face = self._accounts.face(deed.inbound.account)
         if face is None:
-            return None
+            return
         known = await self._store.conversation(deed.inbound.account, deed.inbound.person.user_id)
         to = known or deed.handled.conversation
         waits = iter(SAID_AGAIN)
         while not isinstance(answer := await face.channel.send(to, content), Sent):
             pause = _said_again_after(answer, next(waits, None))
             if pause is None:
-                return self._give_up(deed, answer)
+                self._give_up(deed, answer)
+                return
             await asyncio.sleep(pause)
 
     def _give_up(self, deed: Deed, answer: NotSent) -> None:
