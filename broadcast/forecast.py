@@ -185,8 +185,9 @@ class Preparing:
         crowd = _Crowd()
         async for recipient, way in self._routes(campaign.audience):
             crowd.take(recipient, way)
-        load = _Load(crowd.used)
-        others = [await self._added(other, load) for other in await self._others(_ends(broadcast))]
+        ends = _ends(broadcast)
+        load = _Load(crowd.used, ends)
+        others = [await self._added(other, load) for other in await self._others(ends)]
         seen = history.of(await self._store.presence_seen())
         return self._staged(broadcast, crowd, others, load, seen)
 
@@ -292,14 +293,17 @@ class _Crowd:
 
 
 class _Load:
-    """What other broadcasts still have to send through the accounts that are used."""
+    """What other broadcasts have to send through the accounts that are used, before this one's time is over."""
 
-    def __init__(self, used: Collection[str]) -> None:
+    def __init__(self, used: Collection[str], until: datetime) -> None:
         self.deliveries: _Picked[tuple[Delivery, str | None]] = _Picked()
         self._used = used
+        self._until = until
 
     def take(self, delivery: Delivery, recipient: Recipient) -> None:
-        if delivery.state is DeliveryState.PLANNED and delivery.due_at and delivery.account in self._used:
+        if delivery.state is not DeliveryState.PLANNED or delivery.account not in self._used:
+            return
+        if delivery.due_at is not None and delivery.due_at < self._until:
             self.deliveries.take(recipient.id, (delivery, recipient.timezone))
 
 

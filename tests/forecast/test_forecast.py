@@ -188,6 +188,15 @@ def test_broadcasts_on_other_accounts_are_no_load() -> None:
     assert prepared(one, campaign).stage.load == []
 
 
+def test_what_is_due_when_it_is_over_is_no_load() -> None:
+    """Of a broadcast that goes on for longer, only what comes in its way plays."""
+    one = office(50)
+    done(one.running(schedule=replace(NEXT_WEEK, start=None, working_days=20)))
+    load = prepared(one, schedule=replace(NEXT_WEEK, working_days=1)).stage.load
+    assert 0 < len(load) < 40
+    assert all(delivery.due_at and delivery.due_at.date() <= date(2026, 3, 30) for delivery in load)
+
+
 # --- a sample -----------------------------------------------------------------------------------------
 
 
