@@ -8,6 +8,7 @@ from broadcast.ports import Store
 from storage.errors import CannotOpen
 from storage.memory import MemoryStore
 from storage.mongo import MongoStore
+from storage.mongo.whole import refuse_unfinished
 from storage.sqlite import SqliteStore
 
 _HELP = "write sqlite:///clarion.db, sqlite:////absolute/path.db, mongodb://host:27017/clarion or memory:"
@@ -24,7 +25,31 @@ async def open_store(url: str) -> Store:
         case "sqlite":
             return await SqliteStore.open(_path(url, rest))
         case "mongodb" | "mongodb+srv":
-            return await MongoStore.open(url)
+            return await _finished(url)
+    raise CannotOpen(f"{scheme or 'an empty address'} is no store that Clarion knows; {_HELP}")
+
+
+async def _finished(url: str) -> Store:
+    """A database into which nothing is being copied."""
+    store = await MongoStore.open(url)
+    try:
+        await refuse_unfinished(url)
+    except BaseException:
+        await store.close()
+        raise
+    return store
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file at an address of SQLite, ``None`` at one of MongoDB. Raises `CannotOpen` at any other."""
+    scheme, _, rest = url.partition(":")
+    match scheme.lower():
+        case "sqlite":
+            return _path(url, rest)
+        case "mongodb" | "mongodb+srv":
+            return None
+        case "memory":
+            raise CannotOpen("memory: keeps nothing; name the address of a database")
     raise CannotOpen(f"{scheme or 'an empty address'} is no store that Clarion knows; {_HELP}")
 
 
