@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from storage.errors import Damaged, TooNew
-from storage.records import KINDS, PAGE, Holder, Record
+from storage.records import KINDS, PAGE, Holder, Record, vocabulary
 
 FORMAT = 1  # another number means another meaning of the lines
 _GZIP = b"\x1f\x8b"
@@ -54,11 +54,13 @@ class ArchiveSource:
         """The counts in it."""
         try:
             told = orjson.loads(head)
-            number, counts = int(told["clarion"]), dict(told["counts"])
+            number, counts, fields = int(told["clarion"]), dict(told["counts"]), {*told.get("fields", ())}
         except (KeyError, TypeError, ValueError) as error:
             raise Damaged(f"{self.name}: is no backup of Clarion; name another file") from error
-        if number > FORMAT:
-            raise TooNew(f"{self.name}: has format {number} and this version knows {FORMAT}; upgrade Clarion first")
+        if number > FORMAT or fields - {*vocabulary()}:
+            raise TooNew(
+                f"{self.name}: is of a newer version, with more in it than this one keeps; upgrade Clarion first"
+            )
         return counts
 
     def _all(self) -> Iterator[bytes]:
@@ -103,7 +105,7 @@ class ArchiveTarget:
         self.name = str(file)
         self._file = file
         self._draft = file.with_name(f"{file.name}.part")
-        self._head = {"clarion": FORMAT, "schema": schema, "counts": dict(counts)}
+        self._head = {"clarion": FORMAT, "schema": schema, "counts": dict(counts), "fields": vocabulary()}
         self._written: Counter[str] = Counter()
         self._out: gzip.GzipFile | None = None
         self._made = ArchiveSource(self._draft, shown=file)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from broadcast.errors import Conflict
@@ -97,11 +98,16 @@ async def carry(origin: Source, goal: Target, progress: Progress = unseen) -> li
             await goal.write(kind, page)
             done += len(page)
             progress(kind, done, max(done, total))
-    return await _finished(origin, goal)
+    return await _finished(origin, goal, progress)
 
 
-async def _finished(origin: Source, goal: Target) -> list[Compared]:
-    mine, theirs = await summed(origin), await summed(goal)
+async def _finished(origin: Source, goal: Target, progress: Progress) -> list[Compared]:
+    steps = count(1)
+
+    def step() -> None:
+        progress("compared", next(steps), 2 * len(KINDS))
+
+    mine, theirs = await summed(origin, step), await summed(goal, step)
     compared = [Compared(kind, mine[kind], theirs[kind]) for kind in mine]
     if all(one.agrees for one in compared):
         await refuse_held(origin)

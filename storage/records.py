@@ -7,12 +7,13 @@ the control version, which only counts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 import orjson
+from pydantic import TypeAdapter
 
 from broadcast.model import Attempt, Broadcast, Campaign, Conversation, Delivery, Event, Receipt, Recipient
 from broadcast.ports import ApiToken, PresenceCount
@@ -70,20 +71,31 @@ class Remembered:
 
 
 #: Every kind, in the order in which it is carried: what others point at comes first.
-KINDS: Mapping[str, Document[Any]] = {
-    "lists": Document(NamedList),
-    "recipients": Document(Recipient),
-    "conversations": Document(Conversation),
-    "campaigns": Document(Campaign),
-    "broadcasts": Document(Broadcast),
-    "deliveries": Document(Story),
-    "tally": Document(Counter),
-    "waiting": Document(Receipt),
-    "inbound": Document(Seen),
-    "presence": Document(PresenceCount),
-    "tokens": Document(ApiToken),
-    "answers": Document(Remembered),
+_TYPES: Mapping[str, type[Any]] = {
+    "lists": NamedList,
+    "recipients": Recipient,
+    "conversations": Conversation,
+    "campaigns": Campaign,
+    "broadcasts": Broadcast,
+    "deliveries": Story,
+    "tally": Counter,
+    "waiting": Receipt,
+    "inbound": Seen,
+    "presence": PresenceCount,
+    "tokens": ApiToken,
+    "answers": Remembered,
 }
+KINDS: Mapping[str, Document[Any]] = {kind: Document(type) for kind, type in _TYPES.items()}
+
+
+def vocabulary() -> list[str]:
+    """Every field that a record of this version may have, so that an older version knows what it would drop."""
+    found: set[str] = set()
+    for kind, type in _TYPES.items():
+        schema = TypeAdapter(type).json_schema()
+        described = {kind: schema, **schema.get("$defs", {})}
+        found |= {f"{name}.{field}" for name, one in described.items() for field in one.get("properties", ())}
+    return sorted(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +174,9 @@ def _canonical(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
-async def summed(whole: Source) -> dict[str, Sum]:
-    """Reads everything; a sum for each kind, attempts and events apart from their deliveries."""
+async def summed(whole: Source, step: Callable[[], None]) -> dict[str, Sum]:
+    """Reads everything; a sum for each kind, attempts and events apart from their deliveries. `step` hears of every
+    kind that is read."""
     sums: dict[str, Sum] = {}
     for kind in KINDS:
         sums[kind] = Sum()
@@ -173,4 +186,5 @@ async def summed(whole: Source) -> dict[str, Sum]:
             for record in page:
                 for part, canonical in parts(kind, record):
                     sums[part].add(canonical)
+        step()
     return sums

@@ -18,7 +18,7 @@ from bot.cli import VARIABLES, main
 from bot.listening import listen, port_of
 from tests.architecture.sources import ROOT
 
-COMMANDS = ("serve", "worker", "sandbox", "demo", "forecast", "import", "try", "token")
+COMMANDS = ("serve", "worker", "sandbox", "demo", "forecast", "import", "try", "token", "db")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 

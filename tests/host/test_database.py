@@ -303,8 +303,7 @@ def test_a_copy_that_is_interrupted_ends_with_130() -> None:
     fill()
     script = (
         "import os, signal, storage.portable as portable, bot.cli\n"
-        "real = portable.summed\n"
-        "async def summed(whole):\n"
+        "async def summed(whole, step):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    import asyncio; await asyncio.sleep(5)\n"
         "portable.summed = summed\n"

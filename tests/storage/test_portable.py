@@ -394,7 +394,13 @@ async def test_a_file_that_is_cut_off_is_refused(sqlite: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("head", "error"), [(b'{"clarion":2,"counts":{}}', TooNew), (b"[]", Damaged), (b"?", Damaged)]
+    ("head", "error"),
+    [
+        (b'{"clarion":2,"counts":{}}', TooNew),
+        (b'{"clarion":1,"counts":{},"fields":["recipients.shoe_size"]}', TooNew),
+        (b"[]", Damaged),
+        (b"?", Damaged),
+    ],
 )
 def test_a_file_of_another_making_is_refused(head: bytes, error: type[Exception], tmp_path: Path) -> None:
     """Newer, or no backup at all."""
