@@ -122,7 +122,8 @@ class Host:
     def _start_triggers(self, owner: str) -> None:
         hold = timedelta(minutes=self.settings.hold_late_start_minutes)
         launching = Launching(self.store, self.clock, self.accounts.usable, hold_late_start=hold)
-        triggers = Triggers(self.store, launching, self.clock)
+        campaigns = Campaigns(self.store, self.clock, self.random, self.accounts.usable)
+        triggers = Triggers(self.store, campaigns, launching, self.clock)
         self._tasks.start(Turn(self.store, LEASE, owner, triggers.run).run(), "starts of broadcasts")
 
     def _start_worker(self, links: Links, owner: str, stack: AsyncExitStack) -> None:

@@ -7,7 +7,7 @@ of them does at a time, so that a plan which a crash cut short is taken up by wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -17,6 +17,7 @@ from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.clock import HostClock
+from broadcast.campaigns import Campaigns
 from broadcast.errors import StoreUnavailable
 from broadcast.launching import Launching
 from broadcast.ports import Lease, Store
@@ -34,10 +35,19 @@ _LATER = timedelta(milliseconds=1)
 
 
 class Triggers:
-    """The start of what is scheduled."""
+    """The launch of what repeats, and the start of what is scheduled."""
 
-    def __init__(self, store: Store, launching: Launching, clock: HostClock, *, safety: float = SAFETY) -> None:
+    def __init__(
+        self,
+        store: Store,
+        campaigns: Campaigns,
+        launching: Launching,
+        clock: HostClock,
+        *,
+        safety: float = SAFETY,
+    ) -> None:
         self._store = store
+        self._campaigns = campaigns
         self._launching = launching
         self._clock = clock
         self._safety = safety
@@ -59,14 +69,25 @@ class Triggers:
             scheduler.shutdown(wait=False)
 
     async def knock(self) -> None:
-        """Starts what is due."""
+        """Launches what repeats, then starts what is due; neither keeps the other from it."""
+        await self._tried(self._launch_again())
+        await self._tried(self._start_due())
+
+    async def _tried(self, work: Coroutine[None, None, None]) -> None:
         try:
-            for started in await self._launching.start_due():
-                log.info("started", action="broadcast_started", broadcast=started)
+            await work
         except StoreUnavailable as error:
             log.warning("not started: the store does not answer", action="start_failed", detail=str(error))
         except Exception:
             log.exception("not started", action="start_failed")
+
+    async def _launch_again(self) -> None:
+        for launched in await self._campaigns.launch_due():
+            log.info("launched", action="launched_again", campaign=launched.campaign, broadcast=launched.id)
+
+    async def _start_due(self) -> None:
+        for started in await self._launching.start_due():
+            log.info("started", action="broadcast_started", broadcast=started)
 
     async def _finish_interrupted(self) -> None:
         try:
@@ -80,7 +101,7 @@ class Triggers:
         """Keeps the jobs what storage says they are."""
         while True:
             seen = await self._store.control_version()
-            self._rebuild(scheduler, await self._launching.awaited())
+            self._rebuild(scheduler, {**await self._launching.awaited(), **await self._campaigns.awaited()})
             await asyncio.sleep(BREATH)
             await self._store.wait_control(seen)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -9,8 +11,11 @@ from datetime import date, datetime
 from itertools import count
 from math import isfinite
 from types import MappingProxyType
+from zoneinfo import ZoneInfo
 
-from broadcast import audience, calendar, message, report
+import structlog
+
+from broadcast import audience, calendar, message, recurrence, report
 from broadcast.brakes import Brake
 from broadcast.errors import Ambiguous, Conflict, Fault, Invalid, NotFound
 from broadcast.model import (
@@ -35,6 +40,8 @@ from broadcast.model import (
 )
 from broadcast.ports import Account, Clock, Page, Random, Store
 
+log = structlog.get_logger()
+
 MAX_NAME = 200
 MAX_WORKING_DAYS = 366
 #: The zone whose days begin first: nobody's working time on a date starts before it does there.
@@ -42,6 +49,8 @@ _EARLIEST_ZONE = "Etc/GMT-14"
 _CANCEL_BATCH = 10_000
 _PAGE = 1_000
 _MAX_SEED = 2**31 - 1
+#: Who launched what launches by itself.
+REPEATED = "repeat"
 #: Of a canary: the most sends it waits after, and the longest that it waits, a week.
 _MOST_FIRST = 1_000_000
 MOST_MINUTES = 7 * 24 * 60
@@ -151,6 +160,7 @@ class Campaigns:
             *_name_faults(campaign.name),
             *message.faults(campaign.message, attributes=attributes, limits=self._limits(campaign.audience)),
             *_schedule_faults(campaign.schedule, self._clock.now()),
+            *_repeat_faults(campaign.schedule.repeat),
             *_policy_faults(campaign.policies),
             *await self._audience_faults(campaign.audience),
         ]
@@ -192,8 +202,51 @@ class Campaigns:
         campaign = replace(campaign, schedule=schedule)
         _refuse([*_seed_faults(overrides.seed), *await self.launch_faults(campaign)])
         broadcast = self._frozen(campaign, by=by, seed=overrides.seed)
+        after = max(broadcast.launched_at, broadcast.starts_at)
+        broadcast = replace(broadcast, repeats_at=_following(schedule, after))
         await self._store.save_broadcast(broadcast, expected=None)
         return broadcast
+
+    async def awaited(self) -> dict[str, datetime]:
+        """When each campaign that repeats launches next."""
+        found = await self._store.repeating()
+        return {campaign.id: campaign.next_launch_at for campaign in found if campaign.next_launch_at is not None}
+
+    async def launch_due(self) -> list[Broadcast]:
+        """Launches every campaign whose next launch has come: once, however many were missed, and of any number of
+        hosts one does."""
+        now = self._clock.now()
+        due = [one for one in await self._store.repeating() if one.next_launch_at and one.next_launch_at <= now]
+        launched = [await self._launch_again(campaign, now) for campaign in due]
+        return [broadcast for broadcast in launched if broadcast is not None]
+
+    async def _launch_again(self, campaign: Campaign, now: datetime) -> Broadcast | None:
+        """The latest launch that was missed, counted from its own moment. One that is not valid any more is left
+        out, and the next one waited for."""
+        repeat, zone = _repetition(campaign.schedule)
+        moment, following = recurrence.latest(repeat, now, zone), recurrence.following(repeat, now, zone)
+        again = replace(campaign, schedule=replace(campaign.schedule, start=None))
+        if faults := await self.faults(again):
+            log.warning("not launched", action="repeat_skipped", campaign=campaign.id, faults=[*map(str, faults)])
+            skipped = replace(campaign, next_launch_at=following)
+            await self._store.save_campaign(skipped, expected=campaign.status)
+            return None
+        frozen = self._frozen(again, by=REPEATED, seed=None, now=moment)
+        broadcast = replace(frozen, id=_repeated_id(campaign.id, moment), repeats_at=following)
+        try:
+            await self._store.save_broadcast(broadcast, expected=None)
+        except Conflict:
+            return None  # another host was first
+        return broadcast
+
+    async def end_repeat(self, id: str) -> Campaign:
+        """Launches it no more by itself; what was launched goes on. Raises `Conflict` where it does not repeat."""
+        campaign = await self.get(id)
+        if campaign.schedule.repeat is None:
+            raise Conflict(f"{campaign.name} does not repeat")
+        ended = replace(campaign, schedule=replace(campaign.schedule, repeat=None), next_launch_at=None)
+        await self._store.save_campaign(ended, expected=campaign.status)
+        return ended
 
     async def try_out(self, id: str, *, to: Recipient, by: str) -> Broadcast:
         """Sends the real message to one person at once: TRY. Raises `Invalid`, `NotFound`, and `Conflict` where
@@ -253,8 +306,8 @@ class Campaigns:
         known = {id for id in who.recipients if await self._store.recipient(id) is not None}
         return list(_unknown("audience.recipients", who.recipients, known, "is no recipient; import them first"))
 
-    def _frozen(self, campaign: Campaign, *, by: str, seed: int | None) -> Broadcast:
-        now = self._clock.now()
+    def _frozen(self, campaign: Campaign, *, by: str, seed: int | None, now: datetime | None = None) -> Broadcast:
+        now = now or self._clock.now()
         schedule = calendar.with_holidays(campaign.schedule, launched_at=now)
         starts_at, ends_at = _bounds(schedule, now)
         return Broadcast(
@@ -271,6 +324,25 @@ class Campaigns:
             starts_at=starts_at,
             expected_finish_at=ends_at,
         )
+
+
+def _repetition(schedule: Schedule) -> tuple[recurrence.Repeat, ZoneInfo]:
+    if schedule.repeat is None:
+        raise ValueError("what does not repeat has no next launch")
+    return recurrence.parse(schedule.repeat), calendar.zone(schedule.timezone)
+
+
+def _following(schedule: Schedule, after: datetime) -> datetime | None:
+    if schedule.repeat is None:
+        return None
+    repeat, zone = _repetition(schedule)
+    return recurrence.following(repeat, after, zone)
+
+
+def _repeated_id(campaign: str, moment: datetime) -> str:
+    """A function of both: of two hosts that launch the same one, the second finds it there."""
+    digest = hashlib.blake2b(f"{campaign}\x1f{moment.isoformat()}".encode(), digest_size=10).digest()
+    return "brd_" + base64.b32encode(digest).decode().lower()
 
 
 def _bounds(schedule: Schedule, now: datetime) -> tuple[datetime, datetime]:
@@ -477,6 +549,14 @@ def _schedule_faults(schedule: Schedule, now: datetime) -> Iterator[Fault]:
     except Invalid as error:
         for fault in error.faults:  # the calendar knows a country, not whose it is
             yield Fault(f"schedule.{fault.field.removeprefix('schedule.')}", fault.message)
+
+
+def _repeat_faults(repeat: str | None) -> Iterator[Fault]:
+    try:
+        if repeat is not None:
+            recurrence.parse(repeat)
+    except Invalid as error:
+        yield from error.faults
 
 
 def _start_faults(schedule: Schedule, now: datetime) -> Iterator[Fault]:

@@ -313,7 +313,8 @@ WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """When a broadcast may send (RULES.md, working time). `start` is a local date, a local date-time
-    (naive), or ``None`` for the day of the launch."""
+    (naive), or ``None`` for the day of the launch. `repeat` says when the campaign launches again by itself once it
+    was launched (`recurrence`)."""
 
     immediate: bool = False
     start: date | datetime | None = None
@@ -323,6 +324,7 @@ class Schedule:
     holidays: frozenset[date] = frozenset()
     holiday_country: str | None = None
     hours: Hours = field(default_factory=lambda: OFFICE_HOURS)
+    repeat: str | None = None
 
 
 #: ``None`` stands for `any`.
@@ -376,6 +378,7 @@ class Campaign:
     status: CampaignStatus = CampaignStatus.DRAFT
     broadcasts: int = 0
     last_launched_at: datetime | None = None
+    next_launch_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +389,7 @@ class Broadcast:
     in messages per second, where the campaign has a rate (`pacing.shared_out`). `holidays` of the schedule already
     contain those of `holiday_country`, so that a newer holidays table never moves a running broadcast. `plans_from`
     is when a start that was held was let go: working time counts from then. `resumes_at` is when a paused one goes
-    on by itself.
+    on by itself; `repeats_at` when its campaign launches next, known as it was launched.
     """
 
     id: str
@@ -411,6 +414,7 @@ class Broadcast:
     plans_from: datetime | None = None
     canary_passed: bool = False
     resumes_at: datetime | None = None
+    repeats_at: datetime | None = None
 
     @property
     def counts_from(self) -> datetime:

@@ -332,14 +332,18 @@ class CampaignStore(Protocol):
     ) -> Listing[Campaign]:
         """Newest first; `q` is in the name regardless of case."""
 
+    async def repeating(self) -> list[Campaign]:
+        """Those that launch again by themselves (`next_launch_at`), the earliest first, then by id."""
+
 
 class BroadcastStore(Protocol):
     async def broadcast(self, id: str) -> Broadcast | None: ...
 
     async def save_broadcast(self, broadcast: Broadcast, *, expected: BroadcastStatus | None) -> None:
         """Inserts (`expected` is ``None``) or replaces, guarded by the stored status: of two who race, one wins.
-        The first launch of a draft also moves its campaign to `launched`, counts it, and notes the instant, in
-        the same transaction (kind `campaign` only). Raises `Conflict` when the guard fails. A control write."""
+        The first launch of a draft also moves its campaign to `launched`, counts it, and notes the instant and that
+        of the next launch (`repeats_at`), in the same transaction (kind `campaign` only). Raises `Conflict` when
+        the guard fails. A control write."""
 
     async def broadcasts(
         self,

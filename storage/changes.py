@@ -46,7 +46,14 @@ def launched(campaign: Campaign, broadcast: Broadcast) -> Campaign:
         status=CampaignStatus.LAUNCHED,
         broadcasts=campaign.broadcasts + 1,
         last_launched_at=broadcast.launched_at,
+        next_launch_at=broadcast.repeats_at,
     )
+
+
+def next_first(campaigns: Iterable[Campaign]) -> list[Campaign]:
+    """Those that launch again by themselves, the earliest first, then by id."""
+    found = [(campaign.next_launch_at, campaign.id, campaign) for campaign in campaigns if campaign.next_launch_at]
+    return [campaign for _, _, campaign in sorted(found)]
 
 
 def merged(stored: Conversation | None, given: Conversation) -> Conversation:

@@ -279,6 +279,9 @@ class MemoryStore(Store):
         ]
         return _page(sorted(found, key=lambda one: (one.created_at, one.id), reverse=True), page)
 
+    async def repeating(self) -> list[Campaign]:
+        return changes.next_first(self._campaigns.values())
+
     async def broadcast(self, id: str) -> Broadcast | None:
         return self._broadcasts.get(id)
 

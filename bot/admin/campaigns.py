@@ -73,6 +73,12 @@ async def launch(call: Call, body: LaunchBody) -> BroadcastOut:
     return await broadcast_answered(call, broadcast)
 
 
+@routes.post("/campaigns/{id}:end_repeat", role=Role.EDITOR, takes=Nothing, gives=CampaignOut)
+async def end_repeat(call: Call, _: Nothing) -> CampaignOut:
+    """The campaign launches no more by itself; what was launched goes on."""
+    return await _answered(call, await call.services.campaigns.end_repeat(call.id))
+
+
 @routes.post("/campaigns/{id}:try", role=Role.EDITOR, takes=TryBody, gives=BroadcastOut, status=201)
 async def try_out(call: Call, body: TryBody) -> BroadcastOut:
     """Sends the real message to one person at once."""

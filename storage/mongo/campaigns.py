@@ -48,6 +48,10 @@ class Campaigns(Base):
 
         return await self._read(run)
 
+    async def repeating(self) -> list[Campaign]:
+        found = await self._read(lambda db: db.all("campaigns", {"repeats": True}))
+        return changes.next_first(map(_campaign, found))
+
     async def broadcast(self, id: str) -> Broadcast | None:
         found = await self._read(lambda db: db.one("broadcasts", {"_id": id}))
         return _broadcast(found) if found else None
@@ -126,6 +130,7 @@ async def _write_campaign(db: Access, campaign: Campaign, expected: CampaignStat
         "status": str(campaign.status),
         "created_at": micros(campaign.created_at),
         "channels": [str(channel) for channel in campaign.audience.channels],
+        "repeats": campaign.next_launch_at is not None,
         "doc": CAMPAIGN.encode(campaign),
     }
     return await _write_guarded(db, "campaigns", campaign.id, values, expected)

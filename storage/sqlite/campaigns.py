@@ -64,6 +64,14 @@ class Campaigns(Base):
 
         return await self._list(run)
 
+    async def repeating(self) -> list[Campaign]:
+        sql = "SELECT id, doc FROM campaigns WHERE json_extract(doc, '$.next_launch_at') IS NOT NULL"
+
+        def run(db: sqlite3.Connection) -> list[Campaign]:
+            return changes.next_first(CAMPAIGN.decode(id, doc) for id, doc in db.execute(sql))
+
+        return await self._list(run)
+
     async def broadcast(self, id: str) -> Broadcast | None:
         def run(db: sqlite3.Connection) -> Broadcast | None:
             row = db.execute("SELECT doc FROM broadcasts WHERE id = ?", (id,)).fetchone()

@@ -58,6 +58,19 @@ async def test_a_campaign_comes_back_as_it_was_written(api: Api) -> None:
     }
 
 
+async def test_a_campaign_that_repeats_tells_its_next_launch(api: Api, staff: None) -> None:
+    """From its first launch on, until that is ended; ending it twice is a conflict."""
+    body = {"name": "Daily", "message": {"text": "Hi"}, "schedule": {"repeat": "every weekday at 08:00"}}
+    made = await created(api, body)
+    assert made["schedule"]["repeat"] == "every weekday at 08:00"
+    assert "next_launch_at" not in made
+    await api.post(f"/campaigns/{made['id']}:launch")
+    assert (await api.get(f"/campaigns/{made['id']}")).body["next_launch_at"].startswith("2026-03-27T")
+    ended = await api.post(f"/campaigns/{made['id']}:end_repeat")
+    assert (ended.status, "next_launch_at" in ended.body, "repeat" in ended.body["schedule"]) == (200, False, False)
+    assert (await api.post(f"/campaigns/{made['id']}:end_repeat")).status == 409
+
+
 async def test_only_name_and_message_are_required(api: Api) -> None:
     """What is left out has the value shown in the sample, or the default of the settings."""
     made = await created(api)
@@ -194,6 +207,7 @@ async def test_a_problem_looks_as_promised(api: Api) -> None:
         ("policies.when_unknown", "maybe", "policies.when_unknown", "must be 'send' or 'wait'"),
         ("policies.rounds", 0, "policies.rounds", "must be 1 or more"),
         ("policies.rate", 0, "policies.rate", "more than 0"),
+        ("schedule.repeat", "every weekdy", "schedule.repeat", "did you mean every weekday?"),
         ("policies.canary", {"first": 0}, "policies.canary.first", "is a number of sends from 1 to 1000000"),
         (
             "policies.canary",

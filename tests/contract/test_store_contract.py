@@ -464,6 +464,20 @@ async def test_a_delivery_comes_out_as_it_went_in(store: Store) -> None:
     assert await store.delivery("dlv_x") is None
 
 
+async def test_a_launch_tells_when_the_next_one_is(store: Store) -> None:
+    """The campaign knows, with the earliest first; one that repeats no more is not among them."""
+    for id in ("cmp_1", "cmp_2", "cmp_3"):
+        await store.save_campaign(campaign(id), expected=None)
+    assert await store.repeating() == []
+    for id, moment in (("cmp_1", at(2)), ("cmp_2", at(1)), ("cmp_3", None)):
+        launched = replace(broadcast(f"brd_{id}"), campaign=id, repeats_at=moment)
+        await store.save_broadcast(launched, expected=None)
+    found = await store.repeating()
+    assert [(one.id, one.next_launch_at) for one in found] == [("cmp_2", at(1)), ("cmp_1", at(2))]
+    await store.save_campaign(replace(found[0], next_launch_at=None), expected=CampaignStatus.LAUNCHED)
+    assert [one.id for one in await store.repeating()] == ["cmp_1"]
+
+
 async def test_due_is_in_order_of_moment_then_plan(store: Store) -> None:
     """Of one broadcast, at or before `until`, by due_at, position and id, page after page."""
     names = ["ann", "ben", "cat", "dan", "eva"]

@@ -36,7 +36,13 @@ class House:
         self.hosts: list[asyncio.Task[None]] = []
 
     def open(self, *, safety: float = 60.0) -> None:
-        triggers = Triggers(self.store, Launching(self.store, self.clock, self.usable), self.clock, safety=safety)
+        triggers = Triggers(
+            self.store,
+            self.campaigns,
+            Launching(self.store, self.clock, self.usable),
+            self.clock,
+            safety=safety,
+        )
         owner = f"host {len(self.hosts)}"
         self.hosts.append(asyncio.create_task(Turn(self.store, LEASE, owner, triggers.run, terms=TERMS).run()))
 

@@ -23,7 +23,7 @@ from bot.admin.shapes.common import (
     is_none,
 )
 from bot.admin.validation import Shape, checked_by, refused
-from broadcast import calendar
+from broadcast import calendar, recurrence
 from broadcast.campaigns import MAX_NAME, MAX_WORKING_DAYS, MOST_MINUTES, Draft, LaunchOverrides
 from broadcast.errors import Fault
 from broadcast.model import (
@@ -167,6 +167,10 @@ def read_start(text: str) -> date | datetime:
     return calendar.parse_start(text, "")
 
 
+def _read_repeat(text: str) -> object:
+    return recurrence.parse(text, "")
+
+
 def _read_hours(raw: Mapping[str, object]) -> Hours:
     return calendar.parse_hours(raw, "")
 
@@ -190,6 +194,8 @@ HoursMap = Annotated[
     AfterValidator(checked_by(_read_hours)),
     WithJsonSchema(_HOURS_SCHEMA),
 ]
+#: When it launches again by itself.
+Repetition = Annotated[Short | None, AfterValidator(checked_by(_read_repeat))]
 Country = Annotated[Short | None, AfterValidator(checked_by(_read_holidays))]
 
 
@@ -205,6 +211,7 @@ class ScheduleShape(Shape):
     holidays: Annotated[list[date], Field(max_length=1_000)] = Field(default_factory=list)
     holiday_country: Country = None
     hours: HoursMap = Field(default_factory=lambda: _hours_out(Schedule().hours))
+    repeat: Repetition = Field(default=None, exclude_if=is_none)
 
 
 def _hours_out(hours: Hours) -> dict[str, list[str]]:
@@ -221,6 +228,7 @@ def _schedule_out(schedule: Schedule) -> ScheduleShape:
         holidays=sorted(schedule.holidays),
         holiday_country=schedule.holiday_country,
         hours=_hours_out(schedule.hours),
+        repeat=schedule.repeat,
     )
 
 
@@ -385,7 +393,8 @@ class CampaignBody(CampaignPatch):
 
 
 class CampaignOut(CampaignBody):
-    """`estimate` is how many people the audience has now; `broadcasts` counts the launches."""
+    """`estimate` is how many people the audience has now; `broadcasts` counts the launches; `next_launch_at` is
+    when it launches again by itself."""
 
     audience: AudienceShape
     schedule: ScheduleShape
@@ -396,6 +405,7 @@ class CampaignOut(CampaignBody):
     estimate: Count
     broadcasts: Count
     last_launched_at: Instant | None
+    next_launch_at: Instant | None = Field(default=None, exclude_if=is_none)
 
 
 #: How a field becomes its value; one that is not named is its value already.
@@ -452,6 +462,7 @@ def campaign_out(campaign: Campaign, *, estimate: int) -> CampaignOut:
         estimate=estimate,
         broadcasts=campaign.broadcasts,
         last_launched_at=campaign.last_launched_at,
+        next_launch_at=campaign.next_launch_at,
     )
 
 
