@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,8 +41,7 @@ def drawn(broadcast: Broadcast) -> FirstMoment:
 
 def delivery_id(broadcast: str, recipient: str) -> str:
     """A function of both, so that planning twice after a crash plans nobody twice."""
-    digest = hashlib.blake2b(f"{broadcast}\x1f{recipient}".encode(), digest_size=10).digest()
-    return "dlv_" + base64.b32encode(digest).decode().lower()
+    return "dlv_" + hashlib.blake2b(f"{broadcast}\x1f{recipient}".encode(), digest_size=10).hexdigest()
 
 
 @dataclass
