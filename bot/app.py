@@ -209,7 +209,10 @@ class Host:
 
     def _pace(self, key: str) -> Pace | None:
         status = self.worker.statuses.get(key) if self.worker else None
-        return Pace(status.achieved_rate(self.clock.now()), status.waiting_until) if status else None
+        if status is None:
+            return None
+        now = self.clock.now()
+        return Pace(status.achieved_rate(now), status.waiting_until, status.achieved_rates(now))
 
     async def _first_token(self) -> str | None:
         """A fresh admin token where there is no way in yet."""

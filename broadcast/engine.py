@@ -93,14 +93,25 @@ class Status:
     rate: float
     waiting_until: datetime | None = None
     trouble: str | None = None
-    sent_at: deque[datetime] = field(default_factory=lambda: deque(maxlen=4096))
+    sent: deque[tuple[datetime, str]] = field(default_factory=lambda: deque(maxlen=4096))
 
     def achieved_rate(self, now: datetime) -> float:
         """Messages a second over the last minute."""
-        recent = [at for at in self.sent_at if now - at <= timedelta(seconds=60)]
-        if len(recent) < 2:
-            return 0.0
-        return round((len(recent) - 1) / max((now - recent[0]).total_seconds(), 1e-6), 2)
+        return _rate([at for at, _ in self.sent], now)
+
+    def achieved_rates(self, now: datetime) -> dict[str, float]:
+        """The same of each broadcast that sent something lately."""
+        times: dict[str, list[datetime]] = {}
+        for at, broadcast in self.sent:
+            times.setdefault(broadcast, []).append(at)
+        return {broadcast: _rate(sent, now) for broadcast, sent in times.items()}
+
+
+def _rate(times: Sequence[datetime], now: datetime) -> float:
+    recent = [at for at in times if now - at <= timedelta(seconds=60)]
+    if len(recent) < 2:
+        return 0.0
+    return round((len(recent) - 1) / max((now - recent[0]).total_seconds(), 1e-6), 2)
 
 
 class Engine:
@@ -511,7 +522,7 @@ class Engine:
         if slot > self._clock.now():
             await self._clock.sleep_until(slot)
         at = self._clock.now()
-        self.status.sent_at.append(at)
+        self.status.sent.append((at, item.delivery.broadcast))
         answer = await self._answer(item)
         self._answers.append(_Answered(item, answer, at, self._clock.now()))
         self._wake.set()

@@ -25,10 +25,15 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What an account does right now: messages per second, and until when it waits."""
+    """What an account does right now: messages per second, and until when it waits. `of_broadcasts` is the same by
+    broadcast, ``None`` where that is not told apart; one that is not in it sends nothing."""
 
     achieved_rate: float | None = None
     waiting_until: datetime | None = None
+    of_broadcasts: Mapping[str, float] | None = None
+
+    def achieved_of(self, broadcast: str) -> float | None:
+        return self.achieved_rate if self.of_broadcasts is None else self.of_broadcasts.get(broadcast, 0.0)
 
 
 def _nothing_known(_: str) -> None:

@@ -17,7 +17,7 @@ from openpyxl import load_workbook
 
 from bot.admin import exports
 from bot.admin.auth import Role
-from bot.admin.services import AdminServices
+from bot.admin.services import AdminServices, Pace
 from broadcast.errors import StoreUnavailable
 from broadcast.model import (
     Attempt,
@@ -198,6 +198,17 @@ async def test_the_rate_shown_is_the_lower_one(api: Api, staff: None) -> None:
     made = await created(api, {"name": "Slow", "message": {"text": "Hi"}, "policies": {"rate": 40}})
     launched = await api.post(f"/campaigns/{made['id']}:launch")
     assert [account["rate"] for account in launched.body["accounts"]] == [30.0, 30.0, 40.0]
+
+
+async def test_a_share_is_shown_beside_what_is_achieved_of_it(api: Api, store: MemoryStore, broadcast: str) -> None:
+    """Both are the broadcast's own; what the account does for others is left out."""
+    stored = await store.broadcast(broadcast)
+    assert stored is not None
+    await store.save_broadcast(replace(stored, rates={"teams/hr": 2.5}), expected=stored.status)
+    [teams, *_] = (await api.get(f"/broadcasts/{broadcast}")).body["accounts"]
+    assert (teams["rate"], teams["achieved_rate"]) == (2.5, 29.8)
+    assert Pace(29.8, None, {broadcast: 2.49}).achieved_of(broadcast) == 2.49
+    assert Pace(29.8, None, {}).achieved_of(broadcast) == 0.0
 
 
 async def test_broadcasts_are_listed_without_trials(api: Api, broadcast: str) -> None:

@@ -79,6 +79,25 @@ def test_a_campaign_keeps_its_rate_beside_one_that_takes_what_is_left() -> None:
     assert 588 <= least <= most <= 600
 
 
+def test_what_is_achieved_is_told_beside_the_rate() -> None:
+    """Of the account and of each broadcast, within 2 %."""
+    made = world(600, rate=10, own=4)
+    another(made, "brd_2", policies=Policies(presence=ANYBODY))
+    told: list[tuple[float, dict[str, float]]] = []
+    half_way = NOON + timedelta(seconds=70)
+
+    def look() -> None:
+        status = made.engine.status
+        told.append((status.achieved_rate(half_way), status.achieved_rates(half_way)))
+
+    made.at(half_way, look)
+    made.run(NOON + timedelta(seconds=80))
+    [(account, broadcasts)] = told
+    assert account == pytest.approx(10, rel=0.02)
+    assert broadcasts["brd_1"] == pytest.approx(4, rel=0.02)
+    assert broadcasts["brd_2"] == pytest.approx(6, rel=0.02)
+
+
 def test_broadcasts_take_turns() -> None:
     """Of two with everything due at once, each has sent half at any time, though one was launched first."""
     made = world(200, rate=10)

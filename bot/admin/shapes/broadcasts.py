@@ -110,12 +110,13 @@ def broadcast_out(
 
 
 def _account_of(broadcast: Broadcast, account: Account, pace: Pace | None) -> BroadcastAccount:
-    """What an account does is told while the broadcast may use it; afterwards it does something else."""
+    """The rate and what is achieved are the broadcast's own. What an account does is told while the broadcast may use
+    it; afterwards it does something else."""
     told = Pace() if pace is None or broadcast.status in ENDED_STATUSES else pace
     return BroadcastAccount(
         account=account.key,
         rate=float(min(account.rate, broadcast.rates.get(account.key, broadcast.policies.rate or account.rate))),
-        achieved_rate=told.achieved_rate,
+        achieved_rate=told.achieved_of(broadcast.id),
         waiting_until=told.waiting_until,
     )
 
