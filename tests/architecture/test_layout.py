@@ -49,7 +49,6 @@ def test_a_clock_read_is_found_under_any_name(source: str, found: list[str]) -> 
     assert [name for _, name in clock_reads(ast.parse(source))] == found
 
 
-@pytest.mark.xfail(reason="the suites are being laid down: remove this mark once all are in", strict=False)
 @pytest.mark.parametrize("words", [enum_members, error_classes])
 def test_every_word_of_the_domain_appears_in_some_test(words: object) -> None:
     """Every enum member and every error class of the domain is spoken of by a test."""
