@@ -110,8 +110,8 @@ def broadcast_out(
 
 
 def _account_of(broadcast: Broadcast, account: Account, pace: Pace | None) -> BroadcastAccount:
-    """The rate and what is achieved are the broadcast's own. What an account does is told while the broadcast may use
-    it; afterwards it does something else."""
+    """The rate and what is achieved are the broadcast's own. What an account does is told while the broadcast may
+    use it; afterwards it does something else."""
     told = Pace() if pace is None or broadcast.status in ENDED_STATUSES else pace
     return BroadcastAccount(
         account=account.key,
