@@ -70,13 +70,14 @@ class Remembered:
     at: datetime
 
 
-#: Every kind, in the order in which it is carried: what others point at comes first.
+#: Every kind, in the order in which it is carried: receipts find their conversations, and a broadcast that comes
+#: before its campaign is no launch of it.
 _TYPES: Mapping[str, type[Any]] = {
     "lists": NamedList,
     "recipients": Recipient,
     "conversations": Conversation,
-    "campaigns": Campaign,
     "broadcasts": Broadcast,
+    "campaigns": Campaign,
     "deliveries": Story,
     "tally": Counter,
     "waiting": Receipt,

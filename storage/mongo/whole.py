@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 
 from bson import ObjectId
 
-from broadcast.model import ChannelName, Event, PresenceState, Receipt, Recipient
+from broadcast.model import Broadcast, Campaign, ChannelName, Event, PresenceState, Receipt, Recipient
 from broadcast.ports import PresenceCount
-from storage import changes
 from storage.codec import BROADCAST, CAMPAIGN, instant, micros, micros_or_none
 from storage.errors import CannotOpen
 from storage.mongo import documents
 from storage.mongo.base import among
-from storage.mongo.campaigns import counters
+from storage.mongo.campaigns import Campaigns, counters
 from storage.mongo.connection import Connection, field
 from storage.mongo.meaning import told
 from storage.mongo.schema import prepare
@@ -52,6 +51,7 @@ class MongoWhole:
         self.name = connection.name
         self._connection = connection
         self._access = connection.access
+        self._campaigns = Campaigns(connection, wall=None)
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -128,15 +128,27 @@ class MongoWhole:
                 await self._access.delete_many(kind, {})
 
     async def write(self, kind: str, records: Sequence[Record]) -> None:
+        own: Mapping[str, Callable[[Any], Awaitable[None]]] = {
+            "deliveries": self._write_stories,
+            "tally": self._write_counters,
+            "waiting": self._write_waiting,
+            "campaigns": self._write_campaigns,
+            "broadcasts": self._write_broadcasts,
+        }
         with told():
-            if kind == "deliveries":
-                await self._write_stories(records)
-            elif kind == "tally":
-                await self._write_counters(records)
-            elif kind == "waiting":
-                await self._write_waiting(records)
+            if kind in own:
+                await own[kind](records)
             else:
                 await self._access.insert(kind, [_WRITE[kind](record) for record in records])
+
+    async def _write_campaigns(self, campaigns: Sequence[Campaign]) -> None:
+        for one in campaigns:
+            await self._campaigns.save_campaign(one, expected=None)
+
+    async def _write_broadcasts(self, broadcasts: Sequence[Broadcast]) -> None:
+        """Their campaigns are not there yet, so that none counts as launched by this."""
+        for one in broadcasts:
+            await self._campaigns.save_broadcast(one, expected=None)
 
     async def _write_stories(self, stories: Sequence[Story]) -> None:
         events = [{**documents.of_event(event), "order": ObjectId()} for story in stories for event in story.events]
@@ -221,23 +233,6 @@ _WRITE: dict[str, Callable[[Any], dict[str, Any]]] = {
     "lists": lambda one: {"_id": one.id, "name": one.name},
     "recipients": _of_recipient,
     "conversations": lambda one: {"_id": one.id, **documents.of_conversation(one)},
-    "campaigns": lambda one: {
-        "_id": one.id,
-        "name": one.name,
-        "name_folded": changes.fold(one.name),
-        "status": str(one.status),
-        "created_at": micros(one.created_at),
-        "channels": [str(channel) for channel in one.audience.channels],
-        "doc": CAMPAIGN.encode(one),
-    },
-    "broadcasts": lambda one: {
-        "_id": one.id,
-        "campaign": one.campaign,
-        "kind": str(one.kind),
-        "status": str(one.status),
-        "launched_at": micros(one.launched_at),
-        "doc": BROADCAST.encode(one),
-    },
     "inbound": lambda one: {"_id": {"account": one.account, "key": one.key}, "at": micros(one.at)},
     "presence": lambda one: {
         "_id": f"{one.channel}/{one.hour}/{one.state}",

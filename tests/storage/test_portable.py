@@ -209,6 +209,51 @@ async def test_receipts_that_wait_find_their_outcome_in_the_copy(
     assert found.read_at is not None
 
 
+#: What only tells rows apart, or in which order they came; and what a note of an intent says in the row's stead.
+ORDER = {"key", "number", "delivery", "previous", "last_attempt", "sends", "rung_at"}
+
+
+def tables(path: Path) -> dict[str, list[str]]:
+    """Every row as it lies in the file, but for leases and what only puts rows in order."""
+    found = {}
+    with closing(connect(path)) as db:
+        db.row_factory = sqlite3.Row
+        for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            rows = db.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608 - a name that the database gave
+            found[name] = sorted(repr({key: row[key] for key in row.keys() if key not in ORDER}) for row in rows)  # noqa: SIM118 - a row iterates over its values
+    return {name: rows for name, rows in found.items() if name not in {"leases", "control"}}
+
+
+async def test_rows_are_those_that_the_store_itself_writes(sqlite: str, tmp_path: Path) -> None:
+    """Columns that are there to be searched are filled too."""
+    await furnish(sqlite)
+    await carry(sqlite, address(tmp_path / "to.db"))
+    assert tables(tmp_path / "to.db") == tables(tmp_path / "from.db")
+
+
+def collections(config: pytest.Config, url: str) -> dict[str, list[str]]:
+    """Every document as it is kept, but for those with ids of their own; a field that is none is none at all."""
+    database = mongod.databases(config).client[url.rpartition("/")[2].partition("?")[0]]
+    return {
+        name: sorted(map(described, database[name].find({}, {"order": 0, "touched": 0, "claim": 0})))
+        for name in {*KINDS, "events"} - {"tally", "waiting"}
+    }
+
+
+def described(document: dict[str, Any]) -> str:
+    return repr(sorted((name, value) for name, value in document.items() if value is not None))
+
+
+async def test_documents_are_those_that_the_store_itself_writes(
+    mongo: str, other_mongo: str, request: pytest.FixtureRequest
+) -> None:
+    """Fields that are there to be searched are filled too."""
+    await furnish(mongo)
+    await carry(mongo, other_mongo)
+    mine, theirs = collections(request.config, mongo), collections(request.config, other_mongo)
+    assert theirs == mine
+
+
 async def test_the_sums_name_every_kind(sqlite: str, tmp_path: Path) -> None:
     """Attempts and events are counted apart from their deliveries."""
     await furnish(sqlite)
