@@ -144,6 +144,7 @@ class Engine:
         self._health: Health = WELL
         self._memory = Memory()
         self._running: dict[str, Stretch] = {}
+        self._batch = self._options.load  # how much is loaded of one broadcast at once
         self._breaker = Breaker()
         self._allowed_yet: dict[str, int] = {}
         self._answers: list[_Answered] = []
@@ -289,6 +290,8 @@ class Engine:
         self._turns.keep([*running], self._clock.now())
         self._breaker.keep(running)
         self._running = {id: Stretch() for id in running}
+        most = self._options.load
+        self._batch = max(most // max(len(running), 1), min(most, _LEAST))
 
     async def _load(self, *, ahead: bool = False) -> None:
         """Brings what is due within the window into memory, a bounded number at a time. `ahead`: although the
@@ -312,12 +315,6 @@ class Engine:
             stretch.edge, stretch.loaded_until = (last.due_at or until, last.position, last.id), None
         else:
             stretch.edge, stretch.loaded_until = (until, _MOST, ""), until
-
-    @property
-    def _batch(self) -> int:
-        """How much is loaded of one broadcast at once."""
-        most = self._options.load
-        return max(most // max(len(self._running), 1), min(most, _LEAST))
 
     def _is_full(self, broadcast: str) -> bool:
         return self._memory.number_of(broadcast) >= self._batch // 2

@@ -112,14 +112,11 @@ class Memory:
 
     def firsts(self) -> Iterator[tuple[str, Key]]:
         """Each broadcast with something queued, and the key of the first."""
-        for broadcast in list(self._queues):
-            queue = self._queues[broadcast]
+        for broadcast, queue in self._queues.items():
             while queue and not self._holds(queue[0][2]):
                 heapq.heappop(queue)  # forgotten while it was queued
             if queue:
                 yield broadcast, queue[0][0]
-            else:
-                del self._queues[broadcast]
 
     def due_by(self, instant: datetime) -> Iterable[Item]:
         """Those queued that may go at or before `instant`, in no order."""
