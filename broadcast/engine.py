@@ -26,7 +26,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -44,6 +44,7 @@ from broadcast.model import (
     Answer,
     BadContent,
     Broadcast,
+    BroadcastKind,
     BroadcastStatus,
     Delivery,
     DeliveryState,
@@ -64,6 +65,7 @@ log = structlog.get_logger()
 
 _T = TypeVar("_T")
 _MOST = 2**62
+_FIRST = datetime.min.replace(tzinfo=UTC)
 #: The least that is loaded of a broadcast at once, however many run.
 _LEAST = 50
 
@@ -286,7 +288,7 @@ class Engine:
         running = {id: await self._book(id) for id in await self._store.running_on(self._account.key)}
         for id, book in running.items():
             own = book.broadcast.rates.get(self._account.key, book.broadcast.policies.rate)
-            self._turns.admit(id, book.broadcast.launched_at, own)
+            self._turns.admit(id, _since(book.broadcast), own)
         self._turns.keep([*running], self._clock.now())
         self._breaker.keep(running)
         self._running = {id: Stretch() for id in running}
@@ -646,6 +648,11 @@ class _Answered:
     answer: Answer
     at: datetime
     now: datetime
+
+
+def _since(broadcast: Broadcast) -> datetime:
+    """Where it stands in the order of launches: somebody waits for a trial, so that it goes first."""
+    return _FIRST if broadcast.kind is BroadcastKind.TRIAL else broadcast.launched_at
 
 
 def _throttled_for(item: Item, answer: Throttled) -> timedelta:

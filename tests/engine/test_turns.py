@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 
 from broadcast.campaigns import AT_ONCE
-from broadcast.model import Audience, Broadcast, ChannelName, Order, Policies, PresencePolicy
+from broadcast.model import Audience, Broadcast, BroadcastKind, ChannelName, Order, Policies, PresencePolicy
 from broadcast.pacing import Pacer, Turns, shared_out
 from broadcast.ports import DeliveryFilter, Page
 from tests.engine.world import World
@@ -136,6 +136,16 @@ def test_a_sequential_account_serves_the_first_launched() -> None:
     another(made, "brd_2", launched_at=NOON - timedelta(microseconds=1))
     made.run()
     assert max(sent_of(made, "brd_2")) < min(sent_of(made, "brd_1"))
+
+
+def test_a_trial_waits_for_nobody() -> None:
+    """Also on a sequential account, though it was launched last."""
+    made = world(50, rate=10, order=Order.SEQUENTIAL)
+    one = Audience(recipients=("p00003",))
+    another(made, "brd_2", launched_at=NOON, audience=one, kind=BroadcastKind.TRIAL)
+    made.run()
+    [only] = sent_of(made, "brd_2")
+    assert only <= sent_of(made, "brd_1")[1]
 
 
 def test_nobody_is_looked_at_while_the_broadcast_waits_for_its_slot() -> None:

@@ -306,6 +306,7 @@ def check(seed: int) -> World:
         _check_opt_out(world, broadcast, story)
     _check_presence(world, stories)
     _check_rates(world)
+    _check_shares(world, broadcast)
     _check_counters(stories, counts)
     assert broadcast.status in ENDED_STATUSES, f"the broadcast is {broadcast.status}"
     if broadcast.status is BroadcastStatus.COMPLETED:
@@ -381,6 +382,16 @@ def _check_rates(world: World) -> None:
         times = [send.at for send in world.channels[account.key].sends]
         close = [(a, b) for a, b in pairwise(times) if b - a < least]
         assert not close, f"{account.key} sends {account.rate}/s, but: {close}"
+
+
+def _check_shares(world: World, broadcast: Broadcast) -> None:
+    """However far apart two sends are, between them there are no more than the share allows, and one."""
+    for account, share in broadcast.rates.items():
+        times = [send.at for send in world.channels[account].sends]
+        for first, begun in enumerate(times):
+            for last, at in enumerate(times[first:], first):
+                most = (at - begun).total_seconds() * share + 1.001
+                assert last - first <= most, f"{account} may send {share}/s, but sent {times[first : last + 1]}"
 
 
 def _check_counters(stories: Sequence[Story], counts: dict[str, int]) -> None:
