@@ -87,8 +87,9 @@ def _named(path: Path, error: Exception) -> Exception:
 
 
 def _check_is_ours(connection: sqlite3.Connection) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    """Counted before the mark is read: whoever makes the tables in between makes the mark with them."""
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
     if tables and application != _APPLICATION_ID:
         raise CannotOpen("the file is a database of another program; name another file")
 
