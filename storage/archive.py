@@ -36,6 +36,7 @@ class ArchiveSource:
         self._counts: Mapping[str, int] = {}
         self._lines: Iterator[bytes] = iter(())
         self._next = b""
+        self._number = 0
 
     def check(self) -> None:
         """Raises `CannotOpen` unless this is a whole file of a format that is known."""
@@ -79,18 +80,23 @@ class ArchiveSource:
     async def read(self, kind: str) -> AsyncIterator[Sequence[Record]]:
         if kind == next(iter(KINDS)):
             self._lines = self._all()
-            next(self._lines)
-            self._next = next(self._lines, b"")
+            self._number = 0
+            self._advance()
+            self._advance()
         while page := self._page(kind):
             yield page
+
+    def _advance(self) -> None:
+        self._next = next(self._lines, b"")
+        self._number += 1
 
     def _page(self, kind: str) -> list[Record]:
         begins = len(f'{{"{kind}":')
         page: list[Record] = []
         while len(page) < PAGE and _kind(self._next) == kind:
             text = self._next.rstrip()[begins:-1].decode()
-            page.append(KINDS[kind].decode(text[:40], text))
-            self._next = next(self._lines, b"")
+            page.append(KINDS[kind].decode(f"in line {self._number} of {self.name}", text))
+            self._advance()
         return page
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -438,6 +439,18 @@ async def test_a_file_that_is_cut_off_is_refused(sqlite: str, tmp_path: Path) ->
             archive.ArchiveSource(file).check()
 
 
+async def test_a_line_that_cannot_be_read_is_named(sqlite: str, tmp_path: Path) -> None:
+    """So that it can be found, and mended or taken out."""
+    await furnish(sqlite)
+    file = tmp_path / "clarion.gz"
+    await archived(sqlite, file)
+    file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()).replace(b'"Staff"', b"7")))
+    target = await portable.target(address(tmp_path / "to.db"))
+    with pytest.raises(Undecodable, match=r"namedlist in line 2 of .*clarion\.gz"):
+        await portable.carry(archive.ArchiveSource(file), target)
+    await target.close()
+
+
 @pytest.mark.parametrize(
     ("head", "error"),
     [
@@ -449,8 +462,6 @@ async def test_a_file_that_is_cut_off_is_refused(sqlite: str, tmp_path: Path) ->
 )
 def test_a_file_of_another_making_is_refused(head: bytes, error: type[Exception], tmp_path: Path) -> None:
     """Newer, or no backup at all."""
-    import gzip  # noqa: PLC0415 - needed here alone
-
     file = tmp_path / "clarion.gz"
     file.write_bytes(gzip.compress(head + b'\n{"end":{}}\n'))
     with pytest.raises(error):
