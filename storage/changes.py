@@ -12,6 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from broadcast import tally, tracking
+from broadcast.evolve import evolver
 from broadcast.model import (
     Attempt,
     Broadcast,
@@ -37,6 +38,10 @@ ENDS: Mapping[ConversationState, Reason] = MappingProxyType(
         ConversationState.GONE: Reason.GONE,
     }
 )
+
+
+#: Made for every attempt.
+evolve = evolver(Delivery)
 
 
 def launched(campaign: Campaign, broadcast: Broadcast) -> Campaign:
@@ -82,7 +87,7 @@ def cancelled(delivery: Delivery, at: datetime) -> Delivery:
 def recorded(stored: Delivery, result: Result) -> Delivery:
     """The value of a result as it is kept: what the plan fixed (who, where, in which place) and what events set on
     the stored one stay."""
-    return replace(
+    return evolve(
         result.delivery,
         broadcast=stored.broadcast,
         recipient=stored.recipient,

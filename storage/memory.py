@@ -388,7 +388,7 @@ class MemoryStore(Store):
             stored = self._deliveries.by_id.get(given.id)
             if stored is None or stored.account != lease.account or not self._may_send(stored):
                 continue
-            after = replace(stored, state=DeliveryState.SENDING, sends=given.sends, rung_at=given.rung_at)
+            after = changes.evolve(stored, state=DeliveryState.SENDING, sends=given.sends, rung_at=given.rung_at)
             self._change(stored, after)
             granted.append(given.id)
         return granted
