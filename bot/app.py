@@ -191,6 +191,7 @@ class Host:
                 recipients=Recipients(self.store, self.clock, self.random),
                 accounts=self.accounts.shown,
                 foretell=forecasts.of,
+                full_forecasts=forecasts.full,
                 schedule=self.settings.defaults.schedule,
                 connection=self._connection,
                 pace=self._pace,

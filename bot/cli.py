@@ -237,14 +237,17 @@ def simulate(file: Path) -> int:
 @main.command(short_help="What a launch now would come to.")
 @click.argument("campaign")
 @click.option("--seeds", type=int, default=5, show_default=True, help="How many runs it is made of.")
+@click.option("--full", is_flag=True, help="Over everybody, however many: no sample.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, as the endpoint answers it.")
 @_configured
-def forecast(campaign: str, seeds: int, config: Path | None, store: str | None, *, as_json: bool) -> None:
+def forecast(
+    campaign: str, seeds: int, config: Path | None, store: str | None, *, full: bool, as_json: bool
+) -> None:
     """What CAMPAIGN (id or name) would come to if it were launched now: its end, its reach, what limits it."""
     settings = _settings(config, store=store)
     from bot import forecast as foretelling  # noqa: PLC0415
 
-    _run(foretelling.tell(settings, campaign, seeds=seeds, as_json=as_json, say=_say))
+    _run(foretelling.tell(settings, campaign, seeds=seeds, full=full, as_json=as_json, say=_say))
 
 
 @main.command("import", short_help="Recipients from a file.")

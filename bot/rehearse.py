@@ -1,6 +1,7 @@
 """Rehearsals in a process of their own: a host that foretells goes on meanwhile.
 
-A stage and its seeds come in, the runs go out, both pickled: between two processes of one program.
+A stage and its seeds come in, the runs go out, both pickled: between two processes of one program. Before the runs
+come lines, each the share of the deliveries over all seeds that have an end by then, and an empty line after them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import structlog
 
@@ -25,6 +26,12 @@ from storage.memory import MemoryStore
 #: A rehearsal gives way to everything else on the machine.
 _NICE = 10
 
+#: Progress is told in so many steps.
+_STEPS = 1_000
+
+#: Hears the share of the whole that is done, from 0 to 1; it only rises.
+Told = Callable[[float], None]
+
 _PROGRAM = "from bot import rehearse; rehearse.main()"
 
 
@@ -32,18 +39,50 @@ class RehearsalFailed(RuntimeError):  # noqa: N818 - says what happened
     """The other process ended without an answer; it said why on standard error."""
 
 
-def rehearsed(stage: Stage, seeds: Sequence[int]) -> list[Run]:
-    """A run for each seed, here and now."""
-    return [rehearsal.play(stage, seed, MemoryStore()) for seed in seeds]
+def _unheard(_: float) -> None:
+    pass
 
 
-async def elsewhere(stage: Stage, seeds: Sequence[int]) -> list[Run]:
-    """The same in another process. Whoever stops waiting ends it."""
+def rehearsed(stage: Stage, seeds: Sequence[int], told: Told = _unheard) -> list[Run]:
+    """A run for each seed, here and now. `told` hears how far it is."""
+    share = _Share(len(stage.seats) * len(seeds), told)
+    runs = []
+    for seed in seeds:
+        runs.append(rehearsal.play(stage, seed, MemoryStore(), share))
+        share.before += len(stage.seats)
+        share(0)
+    return runs
+
+
+class _Share:
+    """Makes shares of the whole of the counts of one run after the other. `before` is what earlier runs came to."""
+
+    def __init__(self, whole: int, told: Told) -> None:
+        self.before = 0
+        self._whole = whole
+        self._told = told
+        self._step = 0
+
+    def __call__(self, ended: int) -> None:
+        step = _STEPS * (self.before + ended) // self._whole if self._whole else _STEPS
+        if step > self._step:
+            self._step = step
+            self._told(step / _STEPS)
+
+
+async def elsewhere(stage: Stage, seeds: Sequence[int], told: Told = _unheard) -> list[Run]:
+    """The same in another process. Whoever stops waiting ends it; Ctrl-C on a terminal is no matter of its own."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-c", _PROGRAM, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-P",
+        "-c",
+        _PROGRAM,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     try:
-        told, _ = await process.communicate(packed((stage, list(seeds))))
+        answer = await _answer(process, await asyncio.to_thread(packed, (stage, list(seeds))), told)
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
@@ -51,8 +90,22 @@ async def elsewhere(stage: Stage, seeds: Sequence[int]) -> list[Run]:
             await process.wait()
     if process.returncode:
         raise RehearsalFailed(f"the rehearsal ended with status {process.returncode}")
-    runs: list[Run] = pickle.loads(told)  # noqa: S301 - our own process
+    runs: list[Run] = pickle.loads(answer)  # noqa: S301 - our own process
     return runs
+
+
+async def _answer(process: asyncio.subprocess.Process, question: bytes, told: Told) -> bytes:
+    """What the other process says after its lines of progress; whatever there is of it, where it crashed."""
+    stdin, stdout = cast("asyncio.StreamWriter", process.stdin), cast("asyncio.StreamReader", process.stdout)
+    with suppress(BrokenPipeError, ConnectionResetError):
+        stdin.write(question)
+        await stdin.drain()
+    stdin.close()
+    while (line := await stdout.readline()) not in (b"", b"\n"):
+        told(float(line))
+    answer = await stdout.read()
+    await process.wait()
+    return answer
 
 
 def packed(value: object) -> bytes:
@@ -86,4 +139,10 @@ def main() -> None:
     if hasattr(os, "nice"):
         os.nice(_NICE)
     stage, seeds = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own process
-    sys.stdout.buffer.write(packed(rehearsed(stage, seeds)))
+    runs = rehearsed(stage, seeds, _tell)
+    sys.stdout.buffer.write(b"\n" + packed(runs))
+
+
+def _tell(share: float) -> None:
+    sys.stdout.buffer.write(b"%.3f\n" % share)
+    sys.stdout.buffer.flush()

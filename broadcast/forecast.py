@@ -3,7 +3,7 @@
 The audience is resolved, and what else runs on its accounts is looked up, in the store as it is now, which is only
 read. Then the broadcast is rehearsed, once a seed (`rehearsal`), and the runs are put together: what is expected is
 their mean, `low` and `high` are the least and the most of them. Of more than `WHOLE` deliveries a seeded sample
-plays, and every rate is scaled with it.
+plays, and every rate is scaled with it, unless everybody is asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from math import inf
 from operator import itemgetter
 from statistics import fmean
 from typing import Generic, TypeVar
@@ -135,6 +136,26 @@ class Forecast:
     sample: Sample | None = None
 
 
+class FullForecastStatus(StrEnum):
+    """How a forecast over everybody stands."""
+
+    RUNNING = "running"  # it plays, or waits for its turn
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FullForecast:
+    """A forecast over everybody, made in the background. `progress` is the share of the deliveries over all seeds
+    that have an end; `result` is there once it is done, `detail` says what went wrong."""
+
+    id: str
+    status: FullForecastStatus = FullForecastStatus.RUNNING
+    progress: float = 0.0
+    result: Forecast | None = None
+    detail: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A stage to be played, and what is known before it is: how many people are to be written to, and of the others
@@ -174,19 +195,26 @@ class Preparing:
         self._channels = {key: account.channel for key, account in accounts.items()}
         self._tells = frozenset(tells)
 
-    async def prepare(self, campaign: Campaign, *, start: date | datetime | None = None) -> Prepared:
-        """As if it were launched now, with another `start` if one is given. Raises `Invalid` as a launch would."""
+    async def checked(self, campaign: Campaign, *, start: date | datetime | None = None) -> Campaign:
+        """The campaign with another `start` if one is given. Raises `Invalid` as a launch would."""
         if start is not None:
             campaign = replace(campaign, schedule=replace(campaign.schedule, start=start, immediate=False))
         faults = await self._campaigns.launch_faults(campaign)
         if faults:
             raise Invalid(faults)
-        broadcast = _launched(campaign, self._clock.now())
-        crowd = _Crowd()
+        return campaign
+
+    async def prepare(
+        self, campaign: Campaign, *, start: date | datetime | None = None, everybody: bool = False
+    ) -> Prepared:
+        """As if it were launched now, with another `start` if one is given; of many a sample, unless `everybody` is
+        to play. Raises `Invalid` as a launch would."""
+        broadcast = _launched(await self.checked(campaign, start=start), self._clock.now())
+        crowd = _Crowd(everybody=everybody)
         async for recipient, way in self._routes(campaign.audience):
             crowd.take(recipient, way)
         ends = _ends(broadcast)
-        load = _Load(crowd.used, ends)
+        load = _Load(crowd.used, ends, everybody=everybody)
         others = [await self._added(other, load) for other in await self._others(ends)]
         seen = history.of(await self._store.presence_seen())
         return self._staged(broadcast, crowd, others, load, seen)
@@ -195,9 +223,10 @@ class Preparing:
         self, broadcast: Broadcast, crowd: _Crowd, others: Iterable[Broadcast], load: _Load, seen: history.History
     ) -> Prepared:
         total = crowd.seats.seen + load.deliveries.seen
-        below = 1.0 if total <= WHOLE else SAMPLE / total
+        whole = crowd.everybody or total <= WHOLE
+        below = 1.0 if whole else SAMPLE / total
         seats, deliveries = crowd.seats.below(below), load.deliveries.below(below)
-        sample = None if total <= WHOLE else Sample(max(1, len(seats) + len(deliveries)), total)
+        sample = None if whole else Sample(max(1, len(seats) + len(deliveries)), total)
         part = sample.share if sample else 1.0
         stage = Stage(
             now=broadcast.launched_at,
@@ -255,16 +284,17 @@ class Preparing:
 
 class _Picked(Generic[_T]):
     """Counts all it is given and keeps those `WHOLE` whose draw is lowest: a sample that is the same for the same
-    people, in memory that does not grow with their number."""
+    people, in memory that does not grow with their number. Where `everybody` is wanted, all are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, everybody: bool) -> None:
         self.seen = 0
+        self._most = inf if everybody else WHOLE
         self._kept: list[tuple[float, int, _T]] = []  # the highest draw first, as a heap wants it
 
     def take(self, key: str, item: _T) -> None:
         drawn = (-plan.unit(0, "sample", key), self.seen, item)
         self.seen += 1
-        if len(self._kept) < WHOLE:
+        if len(self._kept) < self._most:
             heapq.heappush(self._kept, drawn)
         elif drawn[0] > self._kept[0][0]:
             heapq.heapreplace(self._kept, drawn)
@@ -277,8 +307,9 @@ class _Picked(Generic[_T]):
 class _Crowd:
     """The audience: who has a seat, and who is skipped and why."""
 
-    def __init__(self) -> None:
-        self.seats: _Picked[Seat] = _Picked()
+    def __init__(self, *, everybody: bool) -> None:
+        self.everybody = everybody
+        self.seats: _Picked[Seat] = _Picked(everybody=everybody)
         self.skipped: Counter[Reason] = Counter()
         self.used: set[str] = set()
 
@@ -295,8 +326,8 @@ class _Crowd:
 class _Load:
     """What other broadcasts have to send through the accounts that are used, before this one's time is over."""
 
-    def __init__(self, used: Collection[str], until: datetime) -> None:
-        self.deliveries: _Picked[tuple[Delivery, str | None]] = _Picked()
+    def __init__(self, used: Collection[str], until: datetime, *, everybody: bool) -> None:
+        self.deliveries: _Picked[tuple[Delivery, str | None]] = _Picked(everybody=everybody)
         self._used = used
         self._until = until
 

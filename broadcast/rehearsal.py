@@ -124,14 +124,21 @@ class Run:
         return self.ends.total() - self.reached
 
 
-def play(stage: Stage, seed: int, store: Store) -> Run:
-    """Plays the broadcast to its end on an empty store. The same stage and seed give the same run."""
+def _unheard(_: int) -> None:
+    pass
+
+
+def play(stage: Stage, seed: int, store: Store, ended: Callable[[int], None] = _unheard) -> Run:
+    """Plays the broadcast to its end on an empty store. The same stage and seed give the same run. `ended` is told
+    again and again how many of its deliveries have an end by then."""
     clock = VirtualClock(stage.now)
-    return virtual_time.run(clock, _Rehearsal(stage, seed, store, clock).run)
+    return virtual_time.run(clock, _Rehearsal(stage, seed, store, clock, ended).run)
 
 
 class _Rehearsal:
-    def __init__(self, stage: Stage, seed: int, store: Store, clock: VirtualClock) -> None:
+    def __init__(
+        self, stage: Stage, seed: int, store: Store, clock: VirtualClock, ended: Callable[[int], None]
+    ) -> None:
         self._stage = stage
         self._seed = seed
         self._clock = clock
@@ -139,7 +146,7 @@ class _Rehearsal:
             stage.broadcast, seed=seed, status=BroadcastStatus.RUNNING, planned=len(stage.seats)
         )
         self._run = Run(stage.now)
-        self._listening = _Listening(store, self._broadcast.id, self._run)
+        self._listening = _Listening(store, self._broadcast.id, self._run, ended)
         self._store = cast("Store", self._listening)
 
     async def run(self) -> Run:
@@ -253,10 +260,11 @@ def _conversation(id: str, account: str, channel: ChannelName, recipient: str) -
 class _Listening:
     """The store, listened to for one broadcast. Attempt lines are not kept: memory does not grow with them."""
 
-    def __init__(self, store: Store, broadcast: str, run: Run) -> None:
+    def __init__(self, store: Store, broadcast: str, run: Run, ended: Callable[[int], None]) -> None:
         self._store = store
         self._broadcast = broadcast
         self._run = run
+        self._ended = ended
         self.planned = 0
 
     def __getattr__(self, name: str) -> object:
@@ -277,6 +285,7 @@ class _Listening:
         for result in results:
             if result.delivery.broadcast == self._broadcast:
                 self._hear(lease.account, result)
+        self._ended(self._run.ends.total())
         return await self._store.record(lease, [Result(one.before, one.delivery) for one in results])
 
     def _hear(self, account: str, result: Result) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 import orjson
 from aiohttp import web
 
-from bot.admin import accounts, broadcasts, campaigns, deliveries, recipients
+from bot.admin import accounts, broadcasts, campaigns, deliveries, forecasts, recipients
 from bot.admin.openapi import describe
 from bot.admin.problems import problems
 from bot.admin.routing import JSON, Call, Route, RouteTable, handlers
@@ -28,6 +28,7 @@ async def openapi(call: Call, _: Nothing) -> web.StreamResponse:  # noqa: ARG001
 ROUTES: tuple[Route, ...] = (
     *recipients.routes.routes,
     *campaigns.routes.routes,
+    *forecasts.routes.routes,
     *broadcasts.routes.routes,
     *deliveries.routes.routes,
     *accounts.routes.routes,

@@ -24,7 +24,14 @@ from bot.admin.shapes.campaigns import (
     overrides,
 )
 from bot.admin.shapes.common import faults_out
-from bot.admin.shapes.forecasts import ForecastBody, ForecastOut, forecast_out, start_of
+from bot.admin.shapes.forecasts import (
+    ForecastBody,
+    ForecastOut,
+    FullForecastOut,
+    forecast_out,
+    full_forecast_out,
+    start_of,
+)
 from bot.admin.validation import Nothing
 from broadcast.model import Audience, Campaign
 
@@ -87,11 +94,17 @@ async def try_out(call: Call, body: TryBody) -> BroadcastOut:
     return await broadcast_answered(call, broadcast)
 
 
-@routes.post("/campaigns/{id}:forecast", role=Role.VIEWER, takes=ForecastBody, gives=ForecastOut)
-async def foretell(call: Call, body: ForecastBody) -> ForecastOut:
-    """What a launch now would come to. Takes a while: a few seconds for a thousand people, a minute for many."""
-    campaign = await call.services.campaigns.get(call.id)
-    return forecast_out(await call.services.foretell(campaign, start=start_of(body), seeds=body.seeds))
+@routes.post_or_accept(
+    "/campaigns/{id}:forecast", role=Role.VIEWER, takes=ForecastBody, gives=ForecastOut, accepts=FullForecastOut
+)
+async def foretell(call: Call, body: ForecastBody) -> ForecastOut | FullForecastOut:
+    """What a launch now would come to. Takes a while: a few seconds for a thousand people, a minute for many. With
+    `full` it is worked out over everybody in the background: `GET /forecasts/{id}` tells how far it is."""
+    services, start = call.services, start_of(body)
+    campaign = await services.campaigns.get(call.id)
+    if body.full:
+        return full_forecast_out(await services.full_forecasts.begin(campaign, start=start, seeds=body.seeds))
+    return forecast_out(await services.foretell(campaign, start=start, seeds=body.seeds))
 
 
 @routes.post("/campaigns/{id}:validate", role=Role.VIEWER, takes=Nothing, gives=FaultsOut)

@@ -128,6 +128,12 @@ def _responses(route: Route) -> Iterator[tuple[str, Response]]:
         MediaType(media_type_schema=Schema.model_validate({})) if route.gives is None else _shaped(route.gives)
     )
     yield str(route.status), Response(description=route.summary, content={route.produces: content})
+    if route.accepts is not None:
+        accepted = HTTPStatus.ACCEPTED
+        yield (
+            str(int(accepted)),
+            Response(description=accepted.phrase, content={JSON: _shaped(route.accepts)}),
+        )
     for status in _errors(route):
         yield (
             str(int(status)),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import structlog
@@ -26,6 +27,7 @@ JSON = "application/json"
 
 Takes = TypeVar("Takes", bound=Shape)
 Gives = TypeVar("Gives", bound=Shape)
+Later = TypeVar("Later", bound=Shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ Streamed = Callable[[Call, Takes], Awaitable[web.StreamResponse]]
 @dataclass(frozen=True, slots=True)
 class Route:
     """`role` ``None`` is open to all. `takes` is the query of a safe call and else the body, unless it is an
-    `upload`. `gives` ``None`` is an answer of its own kind, `produces`."""
+    `upload`. `gives` ``None`` is an answer of its own kind, `produces`. `accepts` is what it gives instead,
+    with 202, where the work goes on in the background."""
 
     method: str
     path: str
@@ -62,6 +65,7 @@ class Route:
     status: int = 200
     upload: bool = False
     produces: str = JSON
+    accepts: type[Shape] | None = None
 
     @property
     def summary(self) -> str:
@@ -99,6 +103,17 @@ class RouteTable:
         upload: bool = False,
     ) -> Callable[[Shaped[Takes, Gives]], Shaped[Takes, Gives]]:
         return self._shaped("POST", path, role=role, takes=takes, gives=gives, status=status, upload=upload)
+
+    def post_or_accept(
+        self, path: str, *, role: Role, takes: type[Takes], gives: type[Gives], accepts: type[Later]
+    ) -> Callable[[Shaped[Takes, Gives | Later]], Shaped[Takes, Gives | Later]]:
+        """A POST that is answered at once, or accepted (202) and worked on in the background."""
+
+        def declare(handler: Shaped[Takes, Gives | Later]) -> Shaped[Takes, Gives | Later]:
+            self.routes.append(Route("POST", path, role, takes, gives, handler, self.tag, accepts=accepts))
+            return handler
+
+        return declare
 
     def patch(
         self, path: str, *, role: Role, takes: type[Takes], gives: type[Gives]
@@ -189,4 +204,6 @@ def _query(request: web.Request) -> dict[str, str]:
 def _rendered(route: Route, answer: Shape | web.StreamResponse) -> web.StreamResponse:
     if isinstance(answer, web.StreamResponse):
         return answer
-    return web.Response(status=route.status, body=answer.model_dump_json().encode(), content_type=JSON)
+    accepted = route.accepts is not None and isinstance(answer, route.accepts)
+    status = HTTPStatus.ACCEPTED if accepted else route.status
+    return web.Response(status=status, body=answer.model_dump_json().encode(), content_type=JSON)

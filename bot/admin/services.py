@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Protocol
 
 from broadcast.campaigns import Broadcasts, Campaigns
-from broadcast.forecast import Forecast
+from broadcast.forecast import Forecast, FullForecast
 from broadcast.model import Campaign, Policies, Schedule
 from broadcast.ports import Account, Clock, Store
 from broadcast.recipients import Recipients
@@ -46,6 +46,14 @@ class Foretell(Protocol):
     async def __call__(self, campaign: Campaign, *, start: date | datetime | None, seeds: int) -> Forecast: ...
 
 
+class FullForecasts(Protocol):
+    """Forecasts over everybody, in the background; see `bot.forecast.FullForecasts`."""
+
+    async def begin(self, campaign: Campaign, *, start: date | datetime | None, seeds: int) -> FullForecast: ...
+
+    def find(self, id: str) -> FullForecast: ...
+
+
 @dataclass(frozen=True, slots=True)
 class AdminServices:
     """`accounts` are those of this installation by key. `schedule` and `policies` are what a new campaign has that
@@ -59,6 +67,7 @@ class AdminServices:
     recipients: Recipients
     accounts: Mapping[str, Account]
     foretell: Foretell
+    full_forecasts: FullForecasts
     schedule: Schedule = field(default_factory=Schedule)
     policies: Policies = field(default_factory=Policies)
     connection: Callable[[str], Connection | None] = _nothing_known

@@ -100,7 +100,9 @@ def clock() -> StillClock:
 def services(store: MemoryStore, clock: StillClock) -> AdminServices:
     random = Counted()
     campaigns = Campaigns(store, clock, random, ACCOUNTS)
-    preparing = Preparing(store, clock, campaigns, ACCOUNTS, {"teams/hr"})
+    forecasts = Forecasts(
+        Preparing(store, clock, campaigns, ACCOUNTS, {"teams/hr"}), clock, rehearse=beside, rehearse_full=beside
+    )
     return AdminServices(
         store=store,
         clock=clock,
@@ -108,7 +110,8 @@ def services(store: MemoryStore, clock: StillClock) -> AdminServices:
         broadcasts=Broadcasts(store, clock),
         recipients=Recipients(store, clock, random),
         accounts=ACCOUNTS,
-        foretell=Forecasts(preparing, clock, rehearse=beside).of,
+        foretell=forecasts.of,
+        full_forecasts=forecasts.full,
         connection={
             "teams/hr": Connection(connected=True),
             "viber/default": Connection(connected=False, detail="set CLARION_VIBER_TOKEN"),

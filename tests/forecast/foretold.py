@@ -64,6 +64,6 @@ def foretold(
     return forecast.concluded(ready, runs, seeds)
 
 
-async def beside(stage: Stage, seeds: Sequence[int]) -> list[Run]:
+async def beside(stage: Stage, seeds: Sequence[int], told: rehearse.Told = lambda _: None) -> list[Run]:
     """Rehearsed in a thread, for tests of the doors."""
-    return await asyncio.to_thread(rehearse.rehearsed, stage, seeds)
+    return await asyncio.to_thread(rehearse.rehearsed, stage, seeds, told)

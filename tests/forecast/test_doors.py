@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -52,6 +54,23 @@ async def test_whoever_stops_waiting_ends_the_rehearsal() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_ctrl_c_reaches_only_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other process is not of the terminal's group: it is ended, and says nothing of an interrupt."""
+    stage = (await asyncio.to_thread(lambda: prepared(office(1)))).stage
+    groups: list[int] = []
+    started = asyncio.create_subprocess_exec
+
+    async def noted(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await started(*arguments, **options)
+        groups.append(os.getpgid(process.pid))
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    await rehearse.elsewhere(stage, [1])
+    [group] = groups
+    assert group != os.getpgrp()
 
 
 # --- what takes long ----------------------------------------------------------------------------------
@@ -227,6 +246,13 @@ def test_the_command_tells_json(clarion: Callable[..., Result]) -> None:
     result = clarion("forecast", "canteen", "--seeds", "2", "--json")
     told = json.loads(result.stdout)
     assert (told["reached"], told["seeds"]) == ({"expected": 2, "low": 2, "high": 2}, [1, 2])
+
+
+def test_the_command_tells_the_same_of_everybody(clarion: Callable[..., Result]) -> None:
+    """Of few that is no other answer; no bar is drawn where there is no terminal."""
+    full = clarion("forecast", "canteen", "--seeds", "1", "--full")
+    assert (full.exit_code, full.stderr) == (0, "")
+    assert full.stdout == clarion("forecast", "canteen", "--seeds", "1").stdout
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,26 @@ from pydantic import Field
 from bot.admin.shapes.campaigns import Start, read_start
 from bot.admin.shapes.common import Count, Instant
 from bot.admin.validation import Shape
-from broadcast.forecast import MAX_SEEDS, SEEDS, Forecast, LimitKind, Moment, Number
+from broadcast.forecast import (
+    MAX_SEEDS,
+    SEEDS,
+    Forecast,
+    FullForecast,
+    FullForecastStatus,
+    LimitKind,
+    Moment,
+    Number,
+)
 from broadcast.model import Reason
 
 
 class ForecastBody(Shape):
-    """`start` as a launch would have it; `seeds` is how many runs are made."""
+    """`start` as a launch would have it; `seeds` is how many runs are made. With `full` everybody is played,
+    however many they are, in the background."""
 
     start: Start = None
     seeds: Annotated[int, Field(ge=1, le=MAX_SEEDS)] = SEEDS
+    full: bool = False
 
 
 def start_of(body: ForecastBody) -> date | datetime | None:
@@ -81,6 +92,27 @@ class ForecastOut(Shape):
     warnings: list[str]
     seeds: list[int]
     sample: SampleOut | None
+
+
+class FullForecastOut(Shape):
+    """`progress` is the share of the simulated deliveries that have an end, over all runs. `result` is there once
+    the status is done; `detail` says what went wrong where it is failed."""
+
+    id: str
+    status: FullForecastStatus
+    progress: Annotated[float, Field(ge=0, le=1)]
+    result: ForecastOut | None
+    detail: str | None
+
+
+def full_forecast_out(told: FullForecast) -> FullForecastOut:
+    return FullForecastOut(
+        id=told.id,
+        status=told.status,
+        progress=told.progress,
+        result=None if told.result is None else forecast_out(told.result),
+        detail=told.detail,
+    )
 
 
 def forecast_out(told: Forecast) -> ForecastOut:
