@@ -39,7 +39,7 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[Http]:
-    client = Http(HttpSettings(connect=0.3, total=1.3, body_limit=1000))
+    client = Http(HttpSettings(connect=2.0, total=4.0, body_limit=1000))
     yield client
     await client.close()
 

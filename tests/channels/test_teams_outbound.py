@@ -43,7 +43,7 @@ async def server() -> AsyncIterator[TeamsServer]:
 
 @pytest.fixture
 async def channel(server: TeamsServer) -> AsyncIterator[TeamsChannel]:
-    opened = TeamsChannel(server.account(), http=Http(HttpSettings(connect=0.3, total=1.3)))
+    opened = TeamsChannel(server.account(), http=Http(HttpSettings(connect=2.0, total=4.0)))
     yield opened
     await opened.close()
 

@@ -103,7 +103,7 @@ async def world() -> AsyncIterator[World]:
             service_hosts=(env["CLARION_TEAMS_SERVICE_URLS"],),
         )
         inbound = TeamsInbound(account, StillClock())
-        channel = TeamsChannel(account, http=Http(HttpSettings(connect=0.3, total=1.3)))
+        channel = TeamsChannel(account, http=Http(HttpSettings(connect=2.0, total=4.0)))
         async with aiohttp.ClientSession(sandbox.url) as control:
             world = World(sandbox, account, channel, control)
 

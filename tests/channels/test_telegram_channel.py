@@ -69,14 +69,14 @@ def account(telegram: Platform) -> TelegramAccount:
 
 @pytest.fixture
 async def channel(account: TelegramAccount) -> AsyncIterator[TelegramChannel]:
-    made = TelegramChannel(account, http=Http(HttpSettings(connect=0.5, total=2.0)))
+    made = TelegramChannel(account, http=Http(HttpSettings(connect=2.0, total=4.0)))
     yield made
     await made.close()
 
 
 @pytest.fixture
 async def inbound(account: TelegramAccount) -> AsyncIterator[TelegramInbound]:
-    made = TelegramInbound(account, StillClock(), http=Http(HttpSettings(connect=0.5, total=2.0)))
+    made = TelegramInbound(account, StillClock(), http=Http(HttpSettings(connect=2.0, total=4.0)))
     yield made
     await made.close()
 
@@ -298,7 +298,7 @@ async def test_polling_waits_faults_out(account: TelegramAccount, telegram: Plat
     throttled = {"ok": False, "error_code": 429, "description": "slow", "parameters": {"retry_after": 7}}
     conflict = {"ok": False, "error_code": 409, "description": "Conflict: terminated by other getUpdates request"}
     telegram.says((502, b"<html>"), LOST, (409, conflict), (429, throttled), updates(message("one")))
-    clock, http = StillClock(), Http(HttpSettings(connect=0.5, total=2.0))
+    clock, http = StillClock(), Http(HttpSettings(connect=2.0, total=4.0))
     with structlog.testing.capture_logs() as logs:
         stream = poll(account, http, clock, lambda found: Received(status=len(found)), hold=0)
         assert (await anext(stream)).status == 1
@@ -334,7 +334,7 @@ async def test_the_library_speaks_over_our_transport(account: TelegramAccount, t
 
 async def test_the_library_hears_what_the_network_did(account: TelegramAccount, telegram: Platform) -> None:
     """Never connected and never answered are different errors of the library's."""
-    http = Http(HttpSettings(connect=0.5, total=2.0))
+    http = Http(HttpSettings(connect=2.0, total=4.0))
     request = HttpRequest(http)
     telegram.says(LOST)
     with pytest.raises(TimedOut):

@@ -52,14 +52,14 @@ def account(viber: Platform) -> ViberAccount:
 
 @pytest.fixture
 async def channel(account: ViberAccount) -> AsyncIterator[ViberChannel]:
-    made = ViberChannel(account, http=Http(HttpSettings(connect=0.5, total=2.0)))
+    made = ViberChannel(account, http=Http(HttpSettings(connect=2.0, total=4.0)))
     yield made
     await made.close()
 
 
 @pytest.fixture
 async def inbound(account: ViberAccount) -> AsyncIterator[ViberInbound]:
-    made = ViberInbound(account, StillClock(), http=Http(HttpSettings(connect=0.5, total=2.0)))
+    made = ViberInbound(account, StillClock(), http=Http(HttpSettings(connect=2.0, total=4.0)))
     yield made
     await made.close()
 
