@@ -126,10 +126,6 @@ class Launching:
         self._hold_late_start = hold_late_start
         self._cut_short: set[str] = set()
 
-    async def next_start(self) -> datetime | None:
-        """When there is something to start, or to go on with."""
-        return min((await self.awaited()).values(), default=None)
-
     async def awaited(self) -> dict[str, datetime]:
         """When each broadcast that waits for its moment is to be looked at."""
         waiting = await every(self._store, BroadcastStatus.SCHEDULED, BroadcastStatus.PAUSED)

@@ -285,7 +285,7 @@ async def _keep_serving(scene: Scene) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):
+        with suppress(NotImplementedError):  # Windows has none: there Ctrl-C cancels
             loop.add_signal_handler(number, stop.set)
     scene.console.print(
         f"\nStill serving; Ctrl-C ends it. Admin endpoint: {scene.url}/api/v1 with the header\n"

@@ -140,6 +140,10 @@ class Office:
     async def status(self, broadcast: Broadcast) -> BroadcastStatus:
         return (await self.broadcasts.get(broadcast.id)).status
 
+    async def next_start(self) -> datetime | None:
+        """The earliest moment at which a broadcast is to be looked at."""
+        return min((await self.launching.awaited()).values(), default=None)
+
     async def deliveries(self, broadcast: Broadcast) -> dict[str, Delivery]:
         """By recipient."""
         listing = await self.store.deliveries(DeliveryFilter(broadcast.id), Page(1, 1000))

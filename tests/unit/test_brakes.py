@@ -249,7 +249,7 @@ async def test_a_canary_without_failures_goes_on_after_its_time() -> None:
     office = Office()
     paused = await flown(office, 30, sent=2)
     assert paused.resumes_at == office.clock.now() + HOUR / 2
-    assert await office.launching.next_start() == paused.resumes_at
+    assert await office.next_start() == paused.resumes_at
     office.clock.move(HOUR / 2 - timedelta(seconds=1))
     await office.launching.start_due()
     assert await office.status(paused) is B.PAUSED
@@ -276,7 +276,7 @@ async def test_a_stop_leaves_nothing_to_go_on_by_itself() -> None:
     office = Office()
     paused = await flown(office, 30, sent=2)
     await office.broadcasts.stop(paused.id)
-    assert await office.launching.next_start() is None
+    assert await office.next_start() is None
 
 
 @pytest.mark.parametrize(

@@ -178,13 +178,13 @@ async def test_it_starts_at_its_start_and_not_before() -> None:
     office = Office()
     await office.hire("ann")
     broadcast = await office.launched(schedule=Schedule(start=date(2026, 3, 30)))
-    assert await office.launching.next_start() == broadcast.starts_at
+    assert await office.next_start() == broadcast.starts_at
     office.clock.move(broadcast.starts_at - NOW - timedelta(microseconds=1))
     assert await office.launching.start_due() == []
     assert await office.status(broadcast) is B.SCHEDULED
     office.clock.move(timedelta(microseconds=1))
     assert await office.launching.start_due() == [broadcast.id]
-    assert await office.launching.next_start() is None
+    assert await office.next_start() is None
 
 
 async def test_what_is_due_first_starts_first() -> None:

@@ -13,7 +13,8 @@ _TURN = "clarion.turn"
 
 
 class _Adapter(BotAdapter):  # type: ignore[misc] # the package ships no types
-    """Carries a turn and sends nothing: answers go out through the channel, like every other message."""
+    """Carries a turn and sends nothing: answers go out through the channel, like every other message, and a call of
+    these is a fault of ours."""
 
     async def send_activities(self, context: TurnContext, activities: list[Activity]) -> list[object]:
         raise NotImplementedError
