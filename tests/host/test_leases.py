@@ -77,6 +77,22 @@ async def test_who_leaves_gives_the_lease_back(seat: Seat) -> None:
     await seat.leave(second)
 
 
+def test_a_death_is_made_good_within_ten_seconds() -> None:
+    """By the terms of a service a lease runs out, and is asked for again, a second before what is promised."""
+    assert Terms().lease + Terms().ask_again <= 9.0
+
+
+async def test_a_dead_ones_lease_is_taken_as_soon_as_its_terms_allow(seat: Seat) -> None:
+    """Who stands by works when the lease has run out and was asked for once more."""
+    began = asyncio.get_running_loop().time()
+    assert await seat.store.acquire_lease("telegram/news", "dead", TERMS.lease) is not None
+    seat.sit("b")
+    await seat.until(lambda: seat.working == ["b"])
+    took = asyncio.get_running_loop().time() - began
+    assert TERMS.lease <= took < TERMS.lease + TERMS.ask_again + 0.5  # what a busy machine may add
+    await seat.leave("b")
+
+
 async def test_who_loses_the_lease_stops_at_once(seat: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
     """A renewal that is refused ends the work, and then it is asked for again."""
     turn = seat.sit("a")
