@@ -17,7 +17,7 @@ import structlog
 
 from broadcast import audience, calendar, message, recurrence, report
 from broadcast.brakes import Brake
-from broadcast.errors import Ambiguous, Conflict, Fault, Invalid, NotFound
+from broadcast.errors import Ambiguous, Conflict, Fault, Invalid, NotFound, Removed
 from broadcast.model import (
     BROADCAST_MOVES,
     OPEN_STATES,
@@ -384,6 +384,18 @@ class Broadcasts:
         if found is None:
             raise NotFound(f"there is no broadcast {id}")
         return found
+
+    async def with_deliveries(self, id: str) -> Broadcast:
+        """One whose deliveries can be looked at one by one. Raises `NotFound`, or `Removed` where only its counters
+        are kept (`retention`)."""
+        broadcast = await self.get(id)
+        if broadcast.deliveries_removed_at is not None:
+            since = f"{broadcast.deliveries_removed_at:%Y-%m-%d}"
+            raise Removed(
+                f"the single deliveries of {broadcast.name} were removed on {since}, as the setting retention_days "
+                "asks for broadcasts that ended long ago; its report is kept"
+            )
+        return broadcast
 
     async def pause(
         self, id: str, reason: BroadcastReason = BroadcastReason.BY_USER, *, detail: str | None = None

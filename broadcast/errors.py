@@ -5,6 +5,7 @@ ClarionError
 ├── NotFound       no such thing                                             (HTTP 404)
 ├── Ambiguous      a name that fits several: ask, never guess                (HTTP 409)
 ├── Conflict       the state does not allow it                               (HTTP 409)
+├── Removed        it was there, and is not kept any more                    (HTTP 410)
 ├── LeaseLost      another worker drives this account: stop at once
 ├── StoreUnavailable   the store cannot write now: wait and say so           (HTTP 503)
 └── PresenceUnavailable   the provider failed: the attempt waits, no rung is used
@@ -47,6 +48,10 @@ class Ambiguous(ClarionError):  # noqa: N818
 
 
 class Conflict(ClarionError):  # noqa: N818
+    pass
+
+
+class Removed(ClarionError):  # noqa: N818
     pass
 
 

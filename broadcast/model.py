@@ -389,7 +389,9 @@ class Broadcast:
     in messages per second, where the campaign has a rate (`pacing.shared_out`). `holidays` of the schedule already
     contain those of `holiday_country`, so that a newer holidays table never moves a running broadcast. `plans_from`
     is when a start that was held was let go: working time counts from then. `resumes_at` is when a paused one goes
-    on by itself; `repeats_at` when its campaign launches next, known as it was launched.
+    on by itself; `repeats_at` when its campaign launches next, known as it was launched. `deliveries_removed_at` is
+    since when its deliveries are no longer kept, only its counters; `removal_done` is set once the last is gone
+    (`retention`).
     """
 
     id: str
@@ -415,6 +417,8 @@ class Broadcast:
     canary_passed: bool = False
     resumes_at: datetime | None = None
     repeats_at: datetime | None = None
+    deliveries_removed_at: datetime | None = None
+    removal_done: bool = False
 
     @property
     def counts_from(self) -> datetime:

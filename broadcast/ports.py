@@ -481,6 +481,33 @@ class PresenceHistory(Protocol):
         """All that is kept, in order of channel, hour and state."""
 
 
+class Keeping(Protocol):
+    """What is not kept for ever (`retention` decides what goes). Each call that removes does a bounded piece of
+    work and leaves everything consistent; cut off between two calls, the next one goes on with what is left."""
+
+    async def outlived(
+        self,
+        statuses: Collection[BroadcastStatus],
+        *,
+        finished_before: datetime,
+        after: tuple[datetime, str] | None,
+        limit: int,
+    ) -> list[Broadcast]:
+        """Broadcasts in one of the statuses that finished before the instant and whose removal is not done
+        (`removal_done`), in order of (finished_at, id), those behind `after`; at most `limit`."""
+
+    async def remove_deliveries(self, broadcast: str, limit: int) -> int:
+        """Removes up to `limit` deliveries of a broadcast whose `deliveries_removed_at` is set, each with its
+        attempts and events; says how many. One transaction, durable on return. The counters (`tally`) stay as
+        they are, what is planned or in `sending` stays, and so does whatever belongs to another broadcast. 0:
+        nothing is left that may go. From then on a removed delivery is one that is not known: an event of it is
+        dropped, a receipt covers it no more, a result of it is not written."""
+
+    async def forget(self, before: datetime, limit: int) -> int:
+        """Forgets up to `limit` inbound keys, as many remembered answers and as many receipts that wait for an
+        outcome, each noted before the instant; says how many in all. 0: none is left."""
+
+
 class Store(
     RecipientStore,
     ConversationStore,
@@ -491,6 +518,7 @@ class Store(
     Leases,
     Tokens,
     PresenceHistory,
+    Keeping,
     Protocol,
 ):
     """All of it. Values go in and come out unchanged; instants to the microsecond.

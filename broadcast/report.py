@@ -88,7 +88,8 @@ class ReasonLine:
 @dataclass(frozen=True, slots=True)
 class Report:
     """`planned` is ``None`` until the audience is resolved. `possibly_doubled` is how many deliveries a crash may
-    have sent twice."""
+    have sent twice. `deliveries_removed_at` is since when there are only these numbers, and no delivery behind them
+    (`retention`)."""
 
     broadcast: str
     as_of: datetime
@@ -104,6 +105,7 @@ class Report:
     buttons: tuple[ButtonLine, ...]
     reasons: tuple[ReasonLine, ...]
     possibly_doubled: int
+    deliveries_removed_at: datetime | None = None
 
 
 def report(broadcast: Broadcast, tally: Tally, *, reporting: Reporting, as_of: datetime) -> Report:
@@ -127,6 +129,7 @@ def report(broadcast: Broadcast, tally: Tally, *, reporting: Reporting, as_of: d
         buttons=tuple(_button_lines(broadcast.message, tally)),
         reasons=tuple(_reason_lines(tally)),
         possibly_doubled=tally.get("doubled", 0),
+        deliveries_removed_at=broadcast.deliveries_removed_at,
     )
 
 

@@ -58,7 +58,7 @@ class _Holder:
 
 
 class _Deliveries:
-    """The deliveries with every order in which they are asked for. `put` is the only way in."""
+    """The deliveries with every order in which they are asked for. `put` is the only way in, `drop` the way out."""
 
     def __init__(self) -> None:
         self.by_id: dict[str, Delivery] = {}
@@ -79,6 +79,13 @@ class _Deliveries:
         if delivery.conversation is not None:
             self.on_conversation[delivery.conversation].add(delivery.id)
         self._enter(delivery)
+
+    def drop(self, delivery: Delivery) -> None:
+        self._leave(self.by_id.pop(delivery.id))
+        self.of_broadcast[delivery.broadcast].discard(delivery.id)
+        self.of_recipient[delivery.recipient].discard(delivery.id)
+        if delivery.conversation is not None:
+            self.on_conversation[delivery.conversation].discard(delivery.id)
 
     def _enter(self, delivery: Delivery) -> None:
         if delivery.state is DeliveryState.SENDING and delivery.account is not None:
@@ -126,7 +133,7 @@ class MemoryStore(Store):
         self._events: dict[str, list[Event]] = defaultdict(list)
         self._event_keys: set[str] = set()
         self._waiting: dict[tuple[str, str], list[Receipt]] = {}  # account, user id
-        self._inbound: set[tuple[str, str]] = set()
+        self._inbound: dict[tuple[str, str], datetime] = {}  # account, key
         self._holders: dict[str, _Holder] = defaultdict(_Holder)
         self._tokens: dict[str, ApiToken] = {}
         self._answers: dict[str, tuple[str, bytes, datetime]] = {}
@@ -476,10 +483,10 @@ class MemoryStore(Store):
     async def was_seen(self, account: str, key: str) -> bool:
         return (account, key) in self._inbound
 
-    async def first_time(self, account: str, key: str, at: datetime) -> bool:  # noqa: ARG002 - kept for retention only
+    async def first_time(self, account: str, key: str, at: datetime) -> bool:
         if (account, key) in self._inbound:
             return False
-        self._inbound.add((account, key))
+        self._inbound[account, key] = at
         return True
 
     async def add_events(self, events: Sequence[Event]) -> int:
@@ -589,6 +596,54 @@ class MemoryStore(Store):
 
     async def presence_seen(self) -> list[PresenceCount]:
         return [PresenceCount(*of, count) for of, count in sorted(self._presence.items())]
+
+    # --- what goes ----------------------------------------------------------------------------------
+
+    async def outlived(
+        self,
+        statuses: Collection[BroadcastStatus],
+        *,
+        finished_before: datetime,
+        after: tuple[datetime, str] | None,
+        limit: int,
+    ) -> list[Broadcast]:
+        found = [
+            (one.finished_at, one.id, one)
+            for one in self._broadcasts.values()
+            if one.status in statuses
+            and not one.removal_done
+            and one.finished_at is not None
+            and one.finished_at < finished_before
+            and (after is None or (one.finished_at, one.id) > after)
+        ]
+        return [one for _, _, one in sorted(found, key=lambda each: each[:2])[:limit]]
+
+    async def remove_deliveries(self, broadcast: str, limit: int) -> int:
+        stored = self._broadcasts.get(broadcast)
+        if stored is None or stored.deliveries_removed_at is None:
+            return 0
+        ended = set(DeliveryState) - OPEN_STATES
+        found = self._deliveries.among(self._deliveries.of_broadcast.get(broadcast, ()), ended)
+        gone = sorted(found, key=_plan_order)[:limit]
+        for delivery in gone:
+            self._deliveries.drop(delivery)
+            self._attempts.pop(delivery.id, None)
+            self._event_keys.difference_update(one.key for one in self._events.pop(delivery.id, ()))
+        return len(gone)
+
+    async def forget(self, before: datetime, limit: int) -> int:
+        keys = [key for key, at in self._inbound.items() if at < before][:limit]
+        answers = [key for key, (*_, at) in self._answers.items() if at < before][:limit]
+        waiting = [(who, one) for who, kept in self._waiting.items() for one in kept if one.at < before][:limit]
+        for key in keys:
+            del self._inbound[key]
+        for answer in answers:
+            del self._answers[answer]
+        for who, receipt in waiting:
+            self._waiting[who].remove(receipt)
+            if not self._waiting[who]:
+                del self._waiting[who]
+        return len(keys) + len(answers) + len(waiting)
 
     # --- control ------------------------------------------------------------------------------------
 

@@ -27,12 +27,13 @@ from storage.mongo.leases import Tokens
 from storage.mongo.ledger import Ledger
 from storage.mongo.people import People
 from storage.mongo.presence import Presence
+from storage.mongo.retention import Retention
 from storage.mongo.schema import prepare
 
 _PLACES = 32  # processes that count without ever meeting; more do so now and then
 
 
-class MongoStore(People, Campaigns, Ledger, Inbox, Tokens, Presence, Store):
+class MongoStore(People, Campaigns, Ledger, Inbox, Tokens, Presence, Retention, Store):
     """The whole port on one database of a replica set, shared with any number of processes and hosts. Belongs to
     the loop that opened it."""
 

@@ -11,7 +11,7 @@ from broadcast.errors import Conflict
 from broadcast.model import Broadcast, BroadcastKind, BroadcastStatus, Campaign, CampaignStatus, ChannelName
 from broadcast.ports import Listing, Page
 from storage import changes
-from storage.codec import BROADCAST, CAMPAIGN, micros
+from storage.codec import BROADCAST, CAMPAIGN, micros, micros_or_none
 from storage.mongo.base import Base, containing, words
 from storage.mongo.connection import Access, Unit, path
 
@@ -142,6 +142,8 @@ async def _save_broadcast(unit: Unit, broadcast: Broadcast, expected: BroadcastS
         "kind": str(broadcast.kind),
         "status": str(broadcast.status),
         "launched_at": micros(broadcast.launched_at),
+        "finished_at": micros_or_none(broadcast.finished_at),
+        "removal_done": broadcast.removal_done,
         "doc": BROADCAST.encode(broadcast),
     }
     if not await _write_guarded(unit, "broadcasts", broadcast.id, values, expected):

@@ -12,6 +12,7 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
+from storage.codec import BROADCAST, micros_or_none
 from storage.errors import TooNew
 from storage.mongo.connection import Connection, opening
 from storage.mongo.meaning import code_of
@@ -95,7 +96,24 @@ _PRESENCE = Migration(
     2, "how often each presence was answered, by hour of the week over everybody", {"presence": ()}
 )
 
-MIGRATIONS: Sequence[Migration] = (_FIRST, _PRESENCE)
+
+async def _tell_when_finished(connection: Connection) -> None:
+    """Broadcasts tell beside their document what retention asks of them."""
+    for one in await connection.access.all("broadcasts", {"removal_done": {"$exists": False}}):
+        broadcast = BROADCAST.decode(one["_id"], one["doc"])
+        told = {"finished_at": micros_or_none(broadcast.finished_at), "removal_done": broadcast.removal_done}
+        unchanged = {"_id": one["_id"], "doc": one["doc"]}  # whoever changes it meanwhile tells it as well
+        await connection.access.update("broadcasts", unchanged, {"$set": told})
+
+
+_RETENTION = Migration(
+    3,
+    "which broadcasts ended when, for those that are old to be found",
+    {"broadcasts": (Index("finished", {"finished_at": 1, "_id": 1}, only={"removal_done": False}),)},
+    change=_tell_when_finished,
+)
+
+MIGRATIONS: Sequence[Migration] = (_FIRST, _PRESENCE, _RETENTION)
 
 
 async def prepare(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:

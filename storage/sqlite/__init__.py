@@ -16,9 +16,10 @@ from storage.sqlite.leases import Leases, Tokens
 from storage.sqlite.ledger import Ledger
 from storage.sqlite.people import People
 from storage.sqlite.presence import Presence
+from storage.sqlite.retention import Retention
 
 
-class SqliteStore(People, Campaigns, Ledger, Inbox, Leases, Tokens, Presence, Store):
+class SqliteStore(People, Campaigns, Ledger, Inbox, Leases, Tokens, Presence, Retention, Store):
     """The whole port on one database file, shared safely with other processes of the same machine. Belongs to
     the loop that opened it. Every write is on the disk when it returns."""
 

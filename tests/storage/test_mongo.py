@@ -23,6 +23,7 @@ from broadcast.model import (
 from broadcast.ports import DeliveryFilter, Lease, Page, Store
 from storage.errors import CannotOpen, TooNew, Undecodable
 from storage.mongo import MongoStore, campaigns, connection
+from storage.mongo.schema import MIGRATIONS
 from storage.open import open_store
 from tests import mongod
 from tests.storage.builders import (
@@ -179,8 +180,25 @@ async def test_a_newer_database_is_refused(url: str, opened: Opener, client: Mon
     """Never downgraded, never guessed at."""
     await opened()
     database(client, url).meta.update_one({"_id": "schema"}, {"$set": {"version": 99}})
-    with pytest.raises(TooNew, match="schema 99 and this version knows 2; upgrade Clarion"):
+    with pytest.raises(TooNew, match=f"schema 99 and this version knows {len(MIGRATIONS)}; upgrade Clarion"):
         await open_store(url)
+
+
+async def test_an_upgrade_tells_of_every_broadcast_when_it_ended(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """Those that an older version wrote are found by their age as well; upgrading again changes nothing."""
+    store = await opened()
+    ended = broadcast("brd_1", BroadcastStatus.COMPLETED, finished_at=at(1))
+    for one in (ended, broadcast("brd_2")):
+        await store.save_broadcast(one, expected=None)
+    written = [*database(client, url).broadcasts.find()]
+    database(client, url).broadcasts.update_many({}, {"$unset": {"finished_at": "", "removal_done": ""}})
+    for _ in range(2):
+        database(client, url).meta.update_one({"_id": "schema"}, {"$set": {"version": 2}})
+        upgraded = await opened()
+        assert await upgraded.outlived([ended.status], finished_before=at(2), after=None, limit=9) == [ended]
+        assert [*database(client, url).broadcasts.find()] == written
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""What is not kept for ever: the deliveries of broadcasts that ended long ago, and what only repeats are told by.
+
+The report needs none of it: it is made of counters that were kept all along (`tally`) and stay. So folding a
+broadcast into its report is to say that its deliveries are gone, and then to remove them piece by piece:
+
+    marked (`deliveries_removed_at`)  ->  deliveries removed, some at a time  ->  done (`removal_done`)
+
+From the mark on nobody is shown a part of them as if it were all. Cut off anywhere, the next sweep goes on there;
+two who sweep at once remove nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from broadcast import report
+from broadcast.model import OPEN_STATES, Broadcast, BroadcastStatus
+from broadcast.ports import Clock, Store
+
+#: Those whose deliveries are folded. One that failed never had any.
+FOLDED = frozenset({BroadcastStatus.COMPLETED, BroadcastStatus.STOPPED})
+#: Deliveries removed at once: some milliseconds of a writer that sends wait for.
+BATCH = 200
+#: How long what tells a repeat from something new is kept at least. No platform repeats a callback for longer than
+#: a day, and an `Idempotency-Key` holds for one.
+REPEATS = timedelta(days=7)
+_PAGE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """One piece of work that was done. `done`: the broadcast is nothing but its counters now."""
+
+    broadcast: Broadcast | None
+    removed: int
+    done: bool = False
+
+
+def may_fold(broadcast: Broadcast, tally: Mapping[str, int], before: datetime) -> bool:
+    """Whether all that will ever be known of it is counted: it ended before the instant, and so did every delivery
+    (a stop leaves those in flight to end by themselves)."""
+    if broadcast.status not in FOLDED or broadcast.finished_at is None or broadcast.finished_at >= before:
+        return False
+    states = report.deliveries(tally)
+    return not any(states[state] for state in OPEN_STATES)
+
+
+class Retention:
+    """Removes what is older than `after`. Any number of hosts may sweep at once."""
+
+    def __init__(self, store: Store, clock: Clock, *, after: timedelta) -> None:
+        self._store = store
+        self._clock = clock
+        self._after = after
+
+    async def sweep(self) -> AsyncGenerator[Swept]:
+        """Everything that is old by now, the oldest first. Each piece is small, and told before the next begins, so
+        that whoever sweeps can let others write in between."""
+        now = self._clock.now()
+        async for folded in self._fold_all(now - self._after):
+            yield folded
+        repeated_before = now - max(self._after, REPEATS)
+        while forgotten := await self._store.forget(repeated_before, BATCH):
+            yield Swept(None, forgotten)
+
+    async def _fold_all(self, before: datetime) -> AsyncIterator[Swept]:
+        behind: tuple[datetime, str] | None = None
+        while found := await self._store.outlived(FOLDED, finished_before=before, after=behind, limit=_PAGE):
+            for broadcast in found:
+                if may_fold(broadcast, await self._store.tally(broadcast.id), before):
+                    async for folded in self._fold(broadcast):
+                        yield folded
+            behind = (found[-1].finished_at or before, found[-1].id)
+
+    async def _fold(self, broadcast: Broadcast) -> AsyncIterator[Swept]:
+        if broadcast.deliveries_removed_at is None:
+            broadcast = await self._saved(replace(broadcast, deliveries_removed_at=self._clock.now()))
+        while removed := await self._store.remove_deliveries(broadcast.id, BATCH):
+            yield Swept(broadcast, removed)
+        yield Swept(await self._saved(replace(broadcast, removal_done=True)), 0, done=True)
+
+    async def _saved(self, broadcast: Broadcast) -> Broadcast:
+        """No move leads away from where it stands, so that nobody else writes it."""
+        await self._store.save_broadcast(broadcast, expected=broadcast.status)
+        return broadcast
