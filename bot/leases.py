@@ -46,7 +46,11 @@ class Terms:
 
 class Turn:
     """One lease and the work that needs it. `run` never returns by itself: what fails is said, counted and begun
-    anew, so that one account's failure is nobody else's."""
+    anew, so that one account's failure is nobody else's.
+
+    Where the store stays away for longer than the lease lasts, the work is ended before others may begin. `fenced`
+    work goes on: it does nothing that it has not written under its lease, so that it stands still meanwhile, and
+    ends if somebody else took the lease."""
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Turn:
         work: Callable[[Lease], Awaitable[None]],
         *,
         terms: Terms | None = None,
+        fenced: bool = False,
     ) -> None:
         self.key = key
         self.standing = Standing.STARTING
@@ -64,6 +69,7 @@ class Turn:
         self._owner = owner
         self._work = work
         self._terms = terms or Terms()
+        self._fenced = fenced
         self._failed_in_a_row = 0
 
     async def run(self) -> None:
@@ -111,13 +117,21 @@ class Turn:
             await asyncio.sleep(self._terms.renew)
             asked = loop.time()
             try:
-                renewed = await self._leases.renew_lease(lease, self._terms.lease)
+                renewed = await self._renewed(lease)
             except StoreUnavailable:
-                renewed = asked < held_until - self._terms.renew
+                renewed = self._fenced or asked < held_until - self._terms.renew
             else:
                 held_until = asked + self._terms.lease
             if not renewed:
                 raise LeaseLost(f"{self._owner} no longer holds {self.key}")
+
+    async def _renewed(self, lease: Lease) -> bool:
+        """One that ran out while nobody could ask is had back by asking for one's own again: the same fence."""
+        if await self._leases.renew_lease(lease, self._terms.lease):
+            return True
+        return self._fenced and lease == await self._leases.acquire_lease(
+            lease.account, lease.owner, self._terms.lease
+        )
 
     async def _recover(self, error: Exception) -> None:
         self.failures += 1

@@ -59,7 +59,7 @@ class Worker:
                 self._tasks.start(self._pause_what_waits_for(one), f"{key} is not connected")
                 continue
             drive = partial(self._drive, one.account, one.face)
-            turn = self._turns[key] = Turn(self._store, key, self._owner, drive, terms=self._terms)
+            turn = self._turns[key] = Turn(self._store, key, self._owner, drive, terms=self._terms, fenced=True)
             self._tasks.start(turn.run(), f"{key} is driven")
 
     async def stop(self) -> None:

@@ -36,7 +36,7 @@ from broadcast import attempts, brakes, report
 from broadcast.attempts import Rules
 from broadcast.brakes import Brake, Breaker
 from broadcast.campaigns import Broadcasts, every
-from broadcast.errors import Conflict, StoreUnavailable
+from broadcast.errors import Conflict, LeaseLost, StoreUnavailable
 from broadcast.launching import Calendars, FirstMaker, drawn
 from broadcast.memory import Item, Key, Memory, Stretch
 from broadcast.message import Rendering
@@ -74,8 +74,9 @@ _LEAST = 50
 class Options:
     """How much the engine holds at once; `load` is shared among the broadcasts that run. `window` is how far ahead
     it loads, and how far ahead presence is asked where that costs nothing; `intent_life` is how long writing an
-    intent may last before it is judged anew; `first` finds first moments; without `brakes` nothing pauses a
-    broadcast but an account that is shut out."""
+    intent may last before it is judged anew; `regained` is for how long a lease that ran out, and that nobody took,
+    is taken again; `first` finds first moments; without `brakes` nothing pauses a broadcast but an account that is
+    shut out."""
 
     concurrency: int = 64
     load: int = 1_000
@@ -83,6 +84,7 @@ class Options:
     store_retry: timedelta = timedelta(seconds=1)
     presence_retry: timedelta = timedelta(seconds=10)
     intent_life: timedelta = timedelta(seconds=2)
+    regained: timedelta = timedelta(seconds=10)
     first: FirstMaker = drawn
     brakes: bool = True
 
@@ -628,13 +630,30 @@ class Engine:
 
     async def _durably(self, write: Callable[[], Awaitable[_T]]) -> _T:
         """Does it, however long the store cannot: nothing goes out meanwhile, nothing is forgotten."""
+        trouble = None
         while True:
             try:
-                return await write()
+                done = await self._held(write)
             except StoreUnavailable as error:
-                self.status.trouble = f"the store cannot be written: {error}"
+                self.status.trouble = trouble = f"the store cannot be used: {error}"
                 log.warning("store", action="store_unavailable", account=self._account.key, detail=str(error))
                 await self._pause_for_store()
+            else:
+                if trouble is not None and trouble == self.status.trouble:
+                    self.status.trouble = None
+                    log.info("store", action="store_available", account=self._account.key)
+                return done
+
+    async def _held(self, write: Callable[[], Awaitable[_T]]) -> _T:
+        """Does it. A lease that ran out while the store was away is the same one still, unless somebody took it:
+        what is known of sends in flight is then recorded, not found out by sending again."""
+        try:
+            return await write()
+        except LeaseLost:
+            lease, seconds = self._lease, self._options.regained.total_seconds()
+            if await self._store.acquire_lease(lease.account, lease.owner, seconds) != lease:
+                raise
+            return await write()
 
     async def _pause_for_store(self) -> None:
         await self._clock.sleep_until(self._clock.now() + self._options.store_retry)

@@ -25,7 +25,9 @@ class Seat:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.turns: dict[str, Turn] = {}
 
-    def sit(self, owner: str, work: Callable[[Lease], Awaitable[None]] | None = None) -> Turn:
+    def sit(
+        self, owner: str, work: Callable[[Lease], Awaitable[None]] | None = None, *, fenced: bool = False
+    ) -> Turn:
         async def by_default(_: Lease) -> None:
             self.working.append(owner)
             try:
@@ -33,7 +35,9 @@ class Seat:
             finally:
                 self.working.remove(owner)
 
-        turn = self.turns[owner] = Turn(self.store, "telegram/news", owner, work or by_default, terms=TERMS)
+        turn = self.turns[owner] = Turn(
+            self.store, "telegram/news", owner, work or by_default, terms=TERMS, fenced=fenced
+        )
         self.tasks[owner] = asyncio.create_task(turn.run())
         return turn
 
@@ -123,6 +127,46 @@ async def test_a_store_that_stays_away_ends_the_work_before_others_may_begin(
     began = asyncio.get_running_loop().time()
     await seat.until(lambda: seat.working == [])
     assert asyncio.get_running_loop().time() - began < TERMS.lease + TERMS.renew
+    await seat.leave("a")
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_fenced_work_outlasts_a_store_that_is_away(
+    seat: Seat, monkeypatch: pytest.MonkeyPatch, *, taken: bool
+) -> None:
+    """For longer than the lease lasts: it goes on as soon as the store is back, unless somebody else took over."""
+    begun: list[Lease] = []
+
+    async def work(lease: Lease) -> None:
+        begun.append(lease)
+        seat.working.append("a")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seat.working.remove("a")
+
+    turn = seat.sit("a", work, fenced=True)
+    await seat.until(lambda: seat.working == ["a"])
+    asked: list[float] = []
+
+    async def fail(*_: object) -> bool:
+        asked.append(asyncio.get_running_loop().time())
+        raise StoreUnavailable("the disk cannot be written")
+
+    monkeypatch.setattr(seat.store, "renew_lease", fail)
+    await seat.until(lambda: bool(asked) and asked[-1] - asked[0] > 2 * TERMS.lease)
+    assert (seat.working, len(begun)) == (["a"], 1)
+    if taken:
+        assert await seat.store.acquire_lease("telegram/news", "b", 60.0) is not None
+    monkeypatch.undo()
+    if taken:
+        await seat.until(lambda: seat.working == [])
+    else:
+        async with asyncio.timeout(5):
+            while not await seat.store.renew_lease(begun[0], TERMS.lease):  # noqa: ASYNC110 - has no event
+                await asyncio.sleep(0.01)
+        assert (seat.working, turn.standing) == (["a"], Standing.HOLDING)
+    assert len(begun) == 1
     await seat.leave("a")
 
 
