@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 
@@ -26,6 +26,8 @@ from bot.intake import Intake
 from bot.leases import Turn
 from bot.listening import listen, port_of
 from bot.redirect import Redirect
+from bot.retention import LEASE as RETENTION
+from bot.retention import Sweeper
 from bot.secret import kept_secret
 from bot.settings import Settings
 from bot.tasks import Tasks
@@ -34,13 +36,16 @@ from bot.webhooks import Webhooks
 from bot.worker import Worker
 from broadcast.campaigns import Broadcasts, Campaigns
 from broadcast.engine import Options
+from broadcast.errors import StoreUnavailable
 from broadcast.forecast import Preparing
 from broadcast.inbox import Reception
 from broadcast.launching import Launching
 from broadcast.model import ChannelName
 from broadcast.ports import Features, Random, Store
 from broadcast.recipients import Recipients
+from broadcast.retention import Retention
 from broadcast.tracking import Links
+from storage.errors import CannotOpen
 from storage.open import open_store
 
 log = structlog.get_logger(__name__)
@@ -51,11 +56,13 @@ STOP_WITHIN = 9.5
 LARGEST_REQUEST = 64 * 1024 * 1024
 #: Real seconds that start-up waits for what the platforms say before it tells how accounts stand.
 FIRST_LOOK = 4.0
+#: Real seconds between two tries to open a store that does not answer.
+OPEN_AGAIN = 1.0
 
 
 class Host:
     """One process of Clarion. `engine` and `web` say which halves of it run; `say` is told what a person who
-    starts it wants to read."""
+    starts it wants to read. Once `stopping` is set, a start waits no longer for its store."""
 
     store: Store
     accounts: Accounts
@@ -71,6 +78,7 @@ class Host:
         web: bool = True,
         options: Options | None = None,
         say: Callable[[str], None] = lambda _: None,
+        stopping: asyncio.Event | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or RealClock()
@@ -79,6 +87,7 @@ class Host:
         self._web = web
         self._options = options
         self._say = say
+        self._stopping = stopping or asyncio.Event()
         self._tasks = Tasks("host")
 
     @asynccontextmanager
@@ -100,7 +109,7 @@ class Host:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         listener = self._listener(stack) if self._web else None
-        self.store = await open_store(self.settings.store)
+        self.store = await self._opened()
         stack.push_async_callback(self.store.close)
         secret = kept_secret(self.settings, self.random)
         links = Links(secret=secret, public_url=self.settings.links_url)
@@ -112,6 +121,26 @@ class Host:
         self._start_triggers(owner)
         if self._engine:
             self._start_worker(links, owner, stack)
+
+    async def _opened(self) -> Store:
+        """The store, as soon as it answers: a database may come later than its clients, or change hands as they
+        start. What a person has to mend is raised at once."""
+        told = False
+        while True:
+            try:
+                return await open_store(self.settings.store)
+            except CannotOpen:
+                raise
+            except StoreUnavailable as error:
+                if self._stopping.is_set():
+                    raise
+                log.warning("the store does not answer", action="store_unavailable", detail=str(error))
+                if not told:
+                    self._say(f"{error}; waiting for it")
+                    told = True
+            with suppress(TimeoutError):
+                async with asyncio.timeout(OPEN_AGAIN):
+                    await self._stopping.wait()
 
     def _listener(self, stack: AsyncExitStack) -> socket.socket:
         listener = listen(self.settings.host, self.settings.port)
@@ -125,6 +154,10 @@ class Host:
         campaigns = Campaigns(self.store, self.clock, self.random, self.accounts.usable)
         triggers = Triggers(self.store, campaigns, launching, self.clock)
         self._tasks.start(Turn(self.store, LEASE, owner, triggers.run).run(), "starts of broadcasts")
+        if self.settings.retention_days:
+            after = timedelta(days=self.settings.retention_days)
+            sweeper = Sweeper(Retention(self.store, self.clock, after=after))
+            self._tasks.start(Turn(self.store, RETENTION, owner, sweeper.run).run(), "removal of what is old")
 
     def _start_worker(self, links: Links, owner: str, stack: AsyncExitStack) -> None:
         self.worker = Worker(

@@ -32,6 +32,7 @@ VARIABLES = (
     ("CLARION_ADMINS", "none", "who may use commands in chat: teams:ID,telegram:ID"),
     ("CLARION_LOG", "auto", "auto, text or json"),
     ("CLARION_HOLD_LATE_START_MINUTES", "60", "a start that was missed by more waits for approval"),
+    ("CLARION_RETENTION_DAYS", "0: for ever", "days that deliveries are kept after their broadcast ended"),
     ("CLARION_TEAMS_APP_ID", "none", "Microsoft Teams: the bot's app id"),
     ("CLARION_TEAMS_APP_PASSWORD", "none", "its client secret"),
     ("CLARION_TEAMS_TENANT_ID", "none", "the tenant it is registered in"),

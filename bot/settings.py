@@ -269,6 +269,8 @@ class Settings(_Frozen):
     log: LogFormat = LogFormat.AUTO
     hold_late_start_minutes: Annotated[int, Field(ge=1, le=10_080)] = 60
     """A start that was missed by more is held until somebody approves it."""
+    retention_days: Annotated[int, Field(ge=0, le=36_500)] = 0
+    """How long after its end a broadcast's single deliveries are kept; 0 is for ever."""
     defaults: Defaults = Field(default_factory=Defaults)
 
     @model_validator(mode="after")
@@ -344,6 +346,7 @@ _OWN = (
     "graph_url",
     "log",
     "hold_late_start_minutes",
+    "retention_days",
 )
 _OF_ACCOUNTS: Mapping[ChannelName, Mapping[str, str]] = MappingProxyType(
     {

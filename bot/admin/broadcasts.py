@@ -105,8 +105,8 @@ async def deliveries(call: Call, query: DeliveryQuery) -> DeliveryList:
 )
 async def deliveries_csv(call: Call, query: DeliveryFilterQuery) -> web.StreamResponse:
     """The same on all pages, as CSV."""
-    rows = call.services.store.all_deliveries(await _filter(call, query))
-    return await exports.csv_of(call.request, f"{call.id}.csv", rows)
+    filter = await _filter(call, query)
+    return await exports.csv_of(call.request, f"{call.id}.csv", _rows(call, filter))
 
 
 @routes.download(
@@ -114,8 +114,8 @@ async def deliveries_csv(call: Call, query: DeliveryFilterQuery) -> web.StreamRe
 )
 async def deliveries_xlsx(call: Call, query: DeliveryFilterQuery) -> web.StreamResponse:
     """The same on all pages, as a spreadsheet."""
-    rows = call.services.store.all_deliveries(await _filter(call, query))
-    return await exports.xlsx_of(call.request, f"{call.id}.xlsx", rows)
+    filter = await _filter(call, query)
+    return await exports.xlsx_of(call.request, f"{call.id}.xlsx", _rows(call, filter))
 
 
 async def answered(call: Call, broadcast: Broadcast) -> BroadcastOut:
@@ -128,5 +128,13 @@ async def answered(call: Call, broadcast: Broadcast) -> BroadcastOut:
 
 
 async def _filter(call: Call, query: DeliveryFilterQuery) -> DeliveryFilter:
-    broadcast = await call.services.broadcasts.get(call.id)
+    """Raises `Removed` where there is nothing to filter any more."""
+    broadcast = await call.services.broadcasts.with_deliveries(call.id)
     return DeliveryFilter(broadcast.id, query.state, query.reason, query.channel, query.q)
+
+
+async def _rows(call: Call, filter: DeliveryFilter) -> exports.Rows:
+    """Breaks off where they began to be removed meanwhile: a part must not pass for all."""
+    async for row in call.services.store.all_deliveries(filter):
+        yield row
+    await call.services.broadcasts.with_deliveries(filter.broadcast)

@@ -31,6 +31,7 @@ from bot.admin.validation import Nothing, Shape
 
 API_VERSION = "1"
 _BEARER = "token"
+_NOT_KEPT_FOR_EVER = "/broadcasts/{id}/deliveries"
 _DESCRIPTION = (
     "Instants are ISO 8601 in UTC, dates are local dates, null means unknown or not reported. Every unsafe call "
     "takes an Idempotency-Key: the same key and body within 24 hours give the first answer again, another body is "
@@ -148,6 +149,8 @@ def _errors(route: Route) -> Iterator[HTTPStatus]:
         yield HTTPStatus.FORBIDDEN
     if "{id}" in route.path:
         yield HTTPStatus.NOT_FOUND
+    if route.path.startswith(_NOT_KEPT_FOR_EVER):
+        yield HTTPStatus.GONE
     if route.method != SAFE:
         yield from (HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     if route.upload:

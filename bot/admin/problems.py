@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler
 
 from bot.admin.shapes.common import Problem, faults_out
 from bot.admin.validation import NotJson
-from broadcast.errors import Ambiguous, Conflict, Fault, Invalid, NotFound, StoreUnavailable
+from broadcast.errors import Ambiguous, Conflict, Fault, Invalid, NotFound, Removed, StoreUnavailable
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -28,6 +28,7 @@ STATUSES: Mapping[type[Exception], HTTPStatus] = MappingProxyType(
         NotFound: HTTPStatus.NOT_FOUND,
         Ambiguous: HTTPStatus.CONFLICT,
         Conflict: HTTPStatus.CONFLICT,
+        Removed: HTTPStatus.GONE,
         Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
         StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     }

@@ -1,8 +1,7 @@
 """What goes when it is old: deliveries with their stories, and what repeats are told by.
 
 Rows are removed in short transactions, so that sends which are recorded meanwhile wait for some milliseconds. Old
-keys are looked for in the lane of lists: they are not indexed by age, which would cost at every write what is needed
-once an hour.
+keys are looked for in the lane of lists: an index by age would cost at every write what is needed once an hour.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from openpyxl import load_workbook
 from bot.admin import exports
 from bot.admin.auth import Role
 from bot.admin.services import AdminServices, Pace
-from broadcast.errors import StoreUnavailable
+from broadcast.errors import Removed, StoreUnavailable
 from broadcast.model import (
     Attempt,
     Broadcast,
@@ -34,8 +34,10 @@ from broadcast.model import (
     Recipient,
     Rung,
 )
+from broadcast.retention import Retention
 from storage.memory import MemoryStore
 from tests.admin.conftest import Api
+from tests.admin.fakes import NOW, StillClock
 from tests.admin.samples import CAMPAIGN
 from tests.admin.test_campaigns import created
 
@@ -478,6 +480,71 @@ async def test_an_export_that_breaks_off_is_not_taken_for_a_whole_one(
         raise StoreUnavailable("the disk is gone")
 
     monkeypatch.setattr(services.store, "all_deliveries", breaking)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await api.get(f"/broadcasts/{broadcast}/deliveries.csv")
+
+
+# --- what is not kept for ever ------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def folded(broadcast: str, store: MemoryStore, clock: StillClock) -> str:
+    """A broadcast that ended, and of which only the counters are left."""
+    found = await store.broadcast(broadcast)
+    assert found is not None
+    await store.cancel_planned(broadcast, NOW, 9)
+    ended = replace(found, status=BroadcastStatus.STOPPED, finished_at=NOW - timedelta(days=91))
+    await store.save_broadcast(ended, expected=found.status)
+    assert [one.removed async for one in Retention(store, clock, after=timedelta(days=90)).sweep()] == [3, 0]
+    return broadcast
+
+
+@pytest.mark.parametrize("path", ["", "?state=failed&q=ann", ".csv", ".xlsx", ".csv?reason=absent"])
+async def test_who_asks_for_deliveries_that_were_removed_is_told_so(api: Api, folded: str, path: str) -> None:
+    """410 and since when: an empty list would say that nobody got it."""
+    answer = await api.get(f"/broadcasts/{folded}/deliveries{path}")
+    assert (answer.status, answer.content_type) == (410, "application/problem+json")
+    assert answer.body["detail"].startswith("the single deliveries of Benefits week were removed on 2026-03-26")
+
+
+async def test_the_report_stays_and_says_that_it_is_all_there_is(api: Api, folded: str) -> None:
+    """The numbers as they were, with since when there is nothing behind them."""
+    answer = (await api.get(f"/broadcasts/{folded}/report")).body
+    assert answer["deliveries_removed_at"] == "2026-03-26T15:02:11Z"
+    assert (answer["planned"], answer["sent"], answer["read"]["people"], answer["buttons"][0]["total"]) == (
+        3,
+        1,
+        1,
+        1,
+    )
+    assert {"state": "skipped", "reason": "unsubscribed", "people": 1} in answer["reasons"]
+
+
+async def test_a_broadcast_says_since_when_its_deliveries_are_gone(api: Api, folded: str) -> None:
+    """Beside its counters, which stay."""
+    answer = (await api.get(f"/broadcasts/{folded}")).body
+    assert answer["deliveries_removed_at"] == "2026-03-26T15:02:11Z"
+    assert (answer["deliveries"]["sent"], answer["progress"]) == (1, 1.0)
+
+
+@pytest.mark.parametrize("path", ["", "/report"])
+async def test_one_whose_deliveries_are_kept_says_nothing_of_it(api: Api, broadcast: str, path: str) -> None:
+    """The field is there only where it says something."""
+    assert "deliveries_removed_at" not in (await api.get(f"/broadcasts/{broadcast}{path}")).body
+
+
+async def test_an_export_during_which_the_removal_begins_breaks_off(
+    api: Api, broadcast: str, services: AdminServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of the deliveries must not pass for all of them."""
+    kept, asked = services.broadcasts.with_deliveries, iter([True, False])
+
+    async def kept_once(id: str) -> Broadcast:
+        if next(asked):
+            return await kept(id)
+        raise Removed("removed meanwhile")
+
+    monkeypatch.setattr(services.broadcasts, "with_deliveries", kept_once)
     with pytest.raises(aiohttp.ClientPayloadError):
         await api.get(f"/broadcasts/{broadcast}/deliveries.csv")
 

@@ -87,6 +87,15 @@ def test_every_unsafe_call_takes_a_key() -> None:
         assert ("Idempotency-Key" in {one["name"] for one in parameters}) == (route.method != SAFE)
 
 
+def test_what_may_be_gone_says_so() -> None:
+    """410 with the lists and exports of deliveries, and with nothing else."""
+    gone = {
+        path for path, item in DOCUMENT["paths"].items() if "410" in item.get("get", {"responses": {}})["responses"]
+    }
+    stem = f"{PREFIX}/broadcasts/{{id}}/deliveries"
+    assert gone == {stem, f"{stem}.csv", f"{stem}.xlsx"}
+
+
 def test_a_filter_is_described_with_its_words() -> None:
     """Each query parameter stands alone, with what it may say."""
     parameters = DOCUMENT["paths"][f"{PREFIX}/broadcasts/{{id}}/deliveries"]["get"]["parameters"]

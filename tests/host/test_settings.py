@@ -45,6 +45,7 @@ def test_without_any_settings_there_are_defaults() -> None:
     settings = load(environ={})
     assert (settings.host, settings.port, settings.store) == ("127.0.0.1", 8080, "sqlite:///clarion.db")
     assert settings.accounts == ()
+    assert settings.retention_days == 0  # nothing is removed that nobody asked to remove
 
 
 def test_the_file_of_the_shapes_is_understood(toml: Path) -> None:
@@ -140,6 +141,8 @@ def test_a_reference_to_a_variable_that_is_not_set_is_named(toml: Path) -> None:
         ("potr = 1", "potr is no setting; did you mean port?"),
         ('port = "eighty"', "port: should be a valid integer"),
         ("port = 70000", "port: should be less than or equal to 65535"),
+        ("retention_days = -1", "retention_days: should be greater than or equal to 0"),
+        ("retention_days = 0.5", "retention_days: should be a valid integer"),
         ('secret = "short"', "secret is too short to be safe; make it 16 characters or more"),
         ('store = "postgres://x"', "store is no store; write sqlite:///clarion.db"),
         ('public_url = "clarion.example"', "public_url clarion.example is no web address"),

@@ -58,7 +58,8 @@ class BroadcastAccount(Shape):
 
 class BroadcastOut(Shape):
     """`planned` is null until the audience is resolved; `progress` is the share of deliveries that has an end;
-    `resumes_at` is when a paused one goes on by itself."""
+    `resumes_at` is when a paused one goes on by itself; `deliveries_removed_at` is since when it has only counters
+    and no single deliveries."""
 
     id: str
     campaign: str
@@ -78,6 +79,7 @@ class BroadcastOut(Shape):
     kind: BroadcastKind
     reason_detail: str | None
     resumes_at: Instant | None = Field(default=None, exclude_if=is_none)
+    deliveries_removed_at: Instant | None = Field(default=None, exclude_if=is_none)
 
 
 class BroadcastList(Listed):
@@ -106,6 +108,7 @@ def broadcast_out(
         kind=broadcast.kind,
         reason_detail=broadcast.reason_detail,
         resumes_at=broadcast.resumes_at,
+        deliveries_removed_at=broadcast.deliveries_removed_at,
     )
 
 
@@ -183,7 +186,8 @@ class ReasonReport(Shape):
 
 
 class ReportOut(Shape):
-    """The numbers of a broadcast; null is not reported, never zero."""
+    """The numbers of a broadcast; null is not reported, never zero. `deliveries_removed_at` is since when there are
+    only these, and no single deliveries."""
 
     broadcast: str
     as_of: Instant
@@ -199,6 +203,7 @@ class ReportOut(Shape):
     buttons: list[ButtonReport]
     reasons: list[ReasonReport]
     possibly_doubled: Count
+    deliveries_removed_at: Instant | None = Field(default=None, exclude_if=is_none)
 
 
 def report_out(made: report.Report) -> ReportOut:
