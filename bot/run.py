@@ -26,7 +26,7 @@ async def until_stopped(
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):  # Windows has none: there Ctrl-C cancels
             loop.add_signal_handler(number, _stop, stop)
-    async with Host(settings, engine=engine, web=web, say=say).running():
+    async with Host(settings, engine=engine, web=web, say=say, stopping=stop).running():
         memory.settle()
         log.info("started", action="started", engine=engine, web=web)
         if not web:
