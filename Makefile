@@ -7,7 +7,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test quick lint types direction format lock bench clean
+.PHONY: help install install-dev run test quick lint types direction format lock bench kills clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ format: $(VENV)/.installed-dev ## Format the code and mend what lint can mend
 
 bench: $(VENV)/.installed-dev ## Measure speed
 	@$(BIN)/python -m bench $(ARGS)
+
+kills: $(VENV)/.installed-dev ## Kill processes at random moments of broadcasts: is anything lost? (about 15 minutes)
+	@$(BIN)/python -m tests.kills $(ARGS)
 
 install: $(VENV)/.installed-run ## Set up to run Clarion
 install-dev: $(VENV)/.installed-dev ## Set up to work on Clarion

