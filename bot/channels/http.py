@@ -1,43 +1,45 @@
-"""The way out that all channels share: one pooled session per account, and what became of a request as a value.
+"""The way out that all channels share: one pooled client per account, and what became of a request as a value.
 
 The line that matters runs between `NoConnection` and `NoAnswer`: after the first the same request may go out
 again, after the second it may arrive twice. A request counts as written as soon as it may have been: a kept-alive
 connection that the peer closed is dropped from the pool when the close was noticed before the request took it,
 and is a `NoAnswer` when it was not, because then nobody can tell whether the request was read first.
+
+The exchange itself runs beside the interpreter, in pyreqwest's own thread (docs/decisions/0011).
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
-from aiohttp.http_exceptions import HttpProcessingError
-from yarl import URL
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.exceptions import BuilderError, DetailedPyreqwestError, PoolTimeoutError, PyreqwestError
+from pyreqwest.response import Response
 
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
-#: Raised before a byte of the request is written: name resolution, refusal, TLS, no free connection in time, an
-#: address that is none.
-_BEFORE_WRITING = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ConnectionTimeoutError,
-    aiohttp.ServerFingerprintMismatch,
-    aiohttp.InvalidURL,
-    aiohttp.NonHttpUrlClientError,
-)
-#: Everything else that the world can do to a request: whatever comes later than the above.
-_AFTER_WRITING = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
+#: Raised before a byte of the request is written: no free connection in time, an address that is none.
+_BEFORE_WRITING = (PoolTimeoutError, BuilderError)
+#: What stands among the causes of a failure to connect: name resolution, refusal, TLS, all that took too long. The
+#: kinds of pyreqwest's errors do not tell: a connection that closes instead of answering is a `ConnectError` too.
+#: Were the words to change, such a failure would be taken for the worse one, never for the better.
+_WHILE_CONNECTING = "client error (Connect)"
+#: Platforms close what is idle after a minute or so; we close first, so that no request meets a close.
+_IDLE = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """`connect` seconds until a connection stands (waiting for a free one, name, TCP, TLS), `total` seconds for
-    the whole exchange, `connections` open at once, `body_limit` bytes read of an answer, unpacked."""
+    """`connect` seconds at most to wait for a free connection, and as many until a new one stands (name, TCP, TLS);
+    `total` seconds for the whole exchange, `connections` open at once, `body_limit` bytes read of an answer,
+    unpacked."""
 
     connect: float = 5.0
     total: float = 30.0
@@ -45,9 +47,9 @@ class HttpSettings:
     body_limit: int = 1024 * 1024
 
     def __post_init__(self) -> None:
-        # Longer time-outs are rounded up to whole seconds; the total one must never strike while connecting.
-        if not 0 < self.connect <= self.total - 1:
-            raise ValueError(f"total ({self.total} s) must be at least a second above connect ({self.connect} s)")
+        # The total one must never strike before a request is written.
+        if not 0 < 2 * self.connect <= self.total:
+            raise ValueError(f"total ({self.total} s) must be at least twice connect ({self.connect} s)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,89 +87,97 @@ Exchange = Reply | NoConnection | NoAnswer
 
 
 class Http:
-    """Sends requests over one pool of connections; opens it with the first one, in the running loop.
+    """Sends requests over one pool of connections; opens it with the first one.
 
-    Redirects are not followed and cookies are not kept. A POST goes out once; aiohttp repeats GET, PUT and DELETE
-    once on a connection that turns out to be closed, which is harmless for what they do. Details name the kind of
-    failure and the host, never the address, which may hold a secret.
+    Nothing is repeated, redirects are not followed, cookies are not kept, proxies of the environment are not used.
+    Details name the kind of failure and the host, never the address, which may hold a secret.
     """
 
     def __init__(self, settings: HttpSettings | None = None) -> None:
         self.settings = settings or HttpSettings()
-        self._session: aiohttp.ClientSession | None = None
+        self._client: Client | None = None
 
-    async def post_json(self, url: str | URL, body: bytes, headers: Mapping[str, str] | None = None) -> Exchange:
+    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> Exchange:
         """POSTs bytes that already are JSON."""
         return await self.request("POST", url, body, {"Content-Type": "application/json", **(headers or {})})
 
     async def request(
-        self, method: str, url: str | URL, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self, method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Exchange:
         """One exchange. Whatever the network does comes back as a value; only cancelling it raises, and leaves the
         outcome unknown."""
-        try:
-            async with self._open().request(
-                method, url, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                return await self._reply(response)
-        except _BEFORE_WRITING as error:
-            return NoConnection(_detail(error, url))
-        except _AFTER_WRITING as error:
-            return NoAnswer(_detail(error, url))
+        task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task else 0
+        outcome = await self._exchange(method, url, body, headers)
+        if task and task.cancelling() > cancelled_before:  # pyreqwest drops a cancellation that meets an answer
+            raise asyncio.CancelledError
+        return outcome
 
     async def close(self) -> None:
         """Ends what is under way. A later request opens a new pool."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self.settings.connections),
-                timeout=aiohttp.ClientTimeout(total=self.settings.total, connect=self.settings.connect),
-                cookie_jar=aiohttp.DummyCookieJar(),
+    def _open(self) -> Client:
+        if self._client is None:
+            connect = timedelta(seconds=self.settings.connect)
+            self._client = (
+                ClientBuilder()
+                .max_connections(self.settings.connections)
+                .pool_timeout(connect)
+                .connect_timeout(connect)
+                .timeout(timedelta(seconds=self.settings.total))
+                .pool_idle_timeout(_IDLE)
+                .follow_redirects(enable=False)
+                .no_proxy()
+                .build()
             )
-        return self._session
+        return self._client
 
-    async def _reply(self, response: aiohttp.ClientResponse) -> Reply:
+    async def _exchange(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> Exchange:
+        try:
+            request = self._open().request(method, url)
+            if headers:
+                request = request.headers(headers)
+            if body is not None:
+                request = request.body_bytes(body)
+            # Not a byte of the body is read before the head is here: a refusal needs no body.
+            async with request.streamed_read_buffer_limit(0).build_streamed() as response:
+                return await self._reply(response)
+        except PyreqwestError as error:
+            return _failure(error, url)
+        except ValueError as error:  # the address cannot even be read
+            return NoConnection(f"{error} ({_host(url)})")
+
+    async def _reply(self, response: Response) -> Reply:
         status = response.status
         try:
-            body = await _read(response, self.settings.body_limit)
-        except _AFTER_WRITING:
+            body = bytes(await response.body_reader.read(self.settings.body_limit) or b"")
+        except PyreqwestError:
             if status < 300:
                 raise
             body = b""  # a refusal is one without its explanation too
-        header = response.headers.get("Retry-After")
-        wait = None if header is None else retry_after(header, response.headers.get("Date"))
+        header = response.get_header("Retry-After")
+        wait = None if header is None else retry_after(header, response.get_header("Date"))
         return Reply(status, body, wait)
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body, cut at the limit, however small it was packed."""
-    content = response.content
-    first = await content.readany()
-    if content.at_eof() and len(first) <= limit:
-        return first
-    chunks, size = [first], len(first)
-    while size <= limit and (chunk := await content.readany()):
-        chunks.append(chunk)
-        size += len(chunk)
-    if size > limit:
-        response.close()
-    return b"".join(chunks)[:limit]
+def _failure(error: PyreqwestError, url: str) -> NoConnection | NoAnswer:
+    causes = (error.details["causes"] or []) if isinstance(error, DetailedPyreqwestError) else []
+    messages = [cause["message"] for cause in causes]
+    # The last cause is the system's own word. The kind is not told: see above. Nor is what may be an address.
+    reason = messages[-1] if messages and "/" not in messages[-1] else "the request failed"
+    detail = f"{reason} ({_host(url)})"
+    unwritten = isinstance(error, _BEFORE_WRITING) or _WHILE_CONNECTING in messages
+    return NoConnection(detail) if unwritten else NoAnswer(detail)
 
 
-def _detail(error: BaseException, url: str | URL) -> str:
-    kind = type(error).__name__
-    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, OSError):
-        kind = f"{kind}: {type(error.os_error).__name__} {error.os_error.errno}"
-    return f"{kind} ({_host(url)})"
-
-
-def _host(url: str | URL) -> str:
+def _host(url: str) -> str:
     try:
-        return URL(url).host or "no host"
+        return urlsplit(url).hostname or "no host"
     except ValueError:
         return "no host"
 

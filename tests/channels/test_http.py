@@ -21,13 +21,19 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     """Starts a raw TCP server on loopback; answers its address."""
+    serving: set[asyncio.Task[None]] = set()
     async with AsyncExitStack() as stack:
 
         async def start(serve: Serve) -> str:
             async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                with suppress(ConnectionError, asyncio.IncompleteReadError):
-                    await serve(reader, writer)
-                writer.close()
+                serving.add(_this_task())
+                try:
+                    with suppress(ConnectionError, asyncio.IncompleteReadError):
+                        await serve(reader, writer)
+                finally:
+                    writer.close()
+                    with suppress(ConnectionError):
+                        await writer.wait_closed()
 
             listening = await asyncio.start_server(connected, "127.0.0.1", 0)
             stack.push_async_callback(listening.wait_closed)
@@ -35,6 +41,15 @@ async def server() -> AsyncIterator[Server]:
             return f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
 
         yield start
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+
+def _this_task() -> asyncio.Task[None]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 @pytest.fixture
@@ -214,6 +229,27 @@ async def test_cancelling_raises(http: Http, server: Server) -> None:
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
+
+
+async def test_cancelling_raises_whatever_came_back_at_that_moment(http: Http, server: Server) -> None:
+    """A cancellation that meets the answer is not lost; whoever polls in a loop would never end."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await _request(reader)
+            writer.write(OK)
+
+    url = await server(serve)
+    kept = 0
+    for turns in range(400):
+        sending = asyncio.create_task(http.post_json(url, b"{}"))
+        for _ in range(turns % 100):
+            await asyncio.sleep(0)
+        if sending.cancel():
+            kept += 1
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+    assert kept
 
 
 async def test_closing_twice_and_sending_after(http: Http, server: Server) -> None:

@@ -7,7 +7,6 @@ from enum import Enum, auto
 from urllib.parse import quote
 
 import orjson
-from yarl import URL
 
 from bot.channels.http import Http, NoAnswer, NoConnection, Reply
 from bot.channels.teams import answers, cards
@@ -149,7 +148,7 @@ class TeamsChannel:
     async def _once(self, where: _Where, path: str, body: bytes, token: str) -> Reply | Faulty | Unknown:
         if not self._settings.allows(where.service_url):
             return Faulty("the service address is not an allowed one")
-        url = URL(f"{where.service_url.rstrip('/')}/{path}", encoded=True)
+        url = f"{where.service_url.rstrip('/')}/{path}"
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         match await self._http.post_json(url, body, headers):
             case Reply() as reply:

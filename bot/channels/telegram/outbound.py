@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 import structlog
 from telegram.constants import MessageLimit
-from yarl import URL
 
 from bot.channels.http import Exchange, Http
 from bot.channels.telegram import answers, calls
@@ -42,7 +41,7 @@ class TelegramChannel:
         self._settings = account
         self._http = http or Http()
         self._setup = TelegramSetup(account, self._http)
-        self._urls = {method: URL(account.url(method)) for method in _METHODS}
+        self._urls = {method: account.url(method) for method in _METHODS}
 
     async def send(self, to: Conversation, content: Content) -> Answer:
         """One request. A message with more media than one call holds is sent once its first call is; what follows

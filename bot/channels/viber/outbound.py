@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import structlog
-from yarl import URL
 
 from bot.channels.http import Http
 from bot.channels.viber import answers, messages
@@ -35,7 +34,7 @@ class ViberChannel:
         self._settings = account
         self._http = http or Http()
         self._setup = ViberSetup(account, self._http)
-        self._url = URL(account.url("send_message"))
+        self._url = account.url("send_message")
         self._headers = account.headers()
 
     async def send(self, to: Conversation, content: Content) -> Answer:
