@@ -11,9 +11,12 @@ One turn of the loop:
     sort out  turn by turn: late ones to the next opening; absent ones up the rungs; the rest waits for presence or
               its slot
     commit    outcomes of finished sends, then intents of the next ones, durable before anything goes out
-    send      each granted intent in a task of its own, at its slot
+    send      granted intents, in their order, each at its slot
 
-The loop alone decides: the tasks beside it only exchange with the platform, and hand in what came of it. Memory
+The loop alone decides: the senders beside it only exchange with the platform, and hand in what came of it. They go
+on with what is granted while the loop writes, so that neither waits for the other; whatever may forbid a send (an
+answer that is not plain success, news from storage, a stop) makes them wait for the loop first, which takes back
+what is granted and not begun. Memory
 holds of each running broadcast every planned delivery up to an edge and none behind it; what a turn decides is
 written before the next one loads, so that storage never hands out what is decided already. Broadcasts are loaded
 each for itself, so that none hides another behind its backlog.
@@ -72,13 +75,14 @@ _LEAST = 50
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much the engine holds at once; `load` is shared among the broadcasts that run. `window` is how far ahead
-    it loads, and how far ahead presence is asked where that costs nothing; `intent_life` is how long writing an
-    intent may last before it is judged anew; `regained` is for how long a lease that ran out, and that nobody took,
-    is taken again; `first` finds first moments; without `brakes` nothing pauses a broadcast but an account that is
-    shut out."""
+    """How much the engine holds at once: `concurrency` sends on their way, `ahead` more whose intents are written;
+    `load` is shared among the broadcasts that run. `window` is how far ahead it loads, and how far ahead presence
+    is asked where that costs nothing; `intent_life` is how old an intent may be when its send begins, before it is
+    judged anew; `regained` is for how long a lease that ran out, and that nobody took, is taken again; `first` finds
+    first moments; without `brakes` nothing pauses a broadcast but an account that is shut out."""
 
     concurrency: int = 64
+    ahead: int = 64
     load: int = 1_000
     window: timedelta = timedelta(seconds=60)
     store_retry: timedelta = timedelta(seconds=1)
@@ -151,6 +155,9 @@ class Engine:
         self._batch = self._options.load  # how much is loaded of one broadcast at once
         self._breaker = Breaker()
         self._allowed_yet: dict[str, int] = {}
+        self._granted: deque[_Granted] = deque()
+        self._senders: set[asyncio.Task[None]] = set()
+        self._halted = False  # senders begin nothing until the loop has judged
         self._answers: list[_Answered] = []
         self._results: list[Result] = []
         self._side: set[asyncio.Task[None]] = set()
@@ -181,7 +188,7 @@ class Engine:
                 self._wake.clear()
             await self._drain()
         finally:
-            tasks = (watch, *self._side, *self._memory.flying.values())
+            tasks = (watch, *self._side, *self._senders)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -192,9 +199,10 @@ class Engine:
         self._wake.set()
 
     async def _drain(self) -> None:
-        while self._memory.flying or self._results:
+        while self._memory.flying or self._results or self._granted:
             self._wake.clear()
             self._judge()
+            self._take_back()
             await self._commit([])
             if self._memory.flying and not self._answers:
                 await self._clock.wait(self._wake, None)
@@ -239,6 +247,7 @@ class Engine:
         self._judge()
         await self._brake()
         now = self._clock.now()
+        self._go_on(now)
         ready = self._sort_out(now)
         if ready or self._results:
             await self._commit(ready)
@@ -275,6 +284,7 @@ class Engine:
     async def _reload(self) -> None:
         """Forgets what is waiting in memory: storage may say otherwise by now. What is already decided is written
         first, or storage would hand it out again as it was before."""
+        self._take_back()
         self._stale = False
         while self._results or self._answers:
             self._judge()
@@ -337,7 +347,7 @@ class Engine:
     def _sort_out(self, now: datetime) -> list[Item]:
         """Those whose slot has come, at most as many as may be in flight; the others are judged or put aside."""
         ready: list[Item] = []
-        taken: Counter[str] = Counter()
+        taken = Counter(granted.item.delivery.broadcast for granted in self._granted)
         while self._may_send(now, len(ready)) and (item := self._next_item(now, taken)) is not None:
             if (result := attempts.late(item.delivery, item.rules, now)) is not None:
                 self._note(result, item)
@@ -368,11 +378,16 @@ class Engine:
         return self._turns.is_free(broadcast, now, taken) and taken < self._allowed_yet.get(broadcast, _MOST)
 
     def _may_send(self, now: datetime, taken: int) -> bool:
-        flying = len(self._memory.flying) + taken
-        if self._health.outage and flying:
+        unslotted = len(self._granted) + taken
+        begun = len(self._memory.flying) + unslotted
+        if self._health.outage and begun:
             return False  # one probe at a time
         enough_asked = len(self._memory.waiting) >= self._roll.worth_asking
-        return self._pacer.is_free(now, taken) and flying < self._options.concurrency and not enough_asked
+        return self._pacer.is_free(now, unslotted) and begun < self._most_begun and not enough_asked
+
+    @property
+    def _most_begun(self) -> int:
+        return self._options.concurrency + self._options.ahead
 
     # --- presence -------------------------------------------------------------------------------------
 
@@ -408,7 +423,7 @@ class Engine:
         answers, self._answers = self._answers, []
         for back in answers:
             item, answer = back.item, back.answer
-            del self._memory.flying[item.delivery.id]
+            self._memory.flying.discard(item.delivery.id)
             outage = self._health.outage
             self._health = self._health_after(answer, item.delivery.recipient)
             self._hold(item, answer, back.now)
@@ -435,7 +450,7 @@ class Engine:
         began = self._clock.now()
         intents = {item.delivery.id: attempts.intended(item.delivery, began) for item in ready}
         granted = await self._written(results, [*intents.values()], began)
-        refused = self._begin(ready, intents, granted, began)
+        refused = self._grant(ready, intents, granted, began)
         back = [result.delivery for result in results if _is_back(result)]
         if refused:
             self._stale = True  # a pause that is over by now would leave them out of memory
@@ -460,21 +475,19 @@ class Engine:
         _, granted = await asyncio.gather(record(), intend())
         return granted
 
-    def _begin(
+    def _grant(
         self, ready: Sequence[Item], intents: Mapping[str, Delivery], granted: Set[str], began: datetime
     ) -> list[Delivery]:
-        """Sends what was granted, unless writing took so long that it is to be judged anew; answers what was
-        refused: it has ended meanwhile, or ends now, or is loaded anew."""
-        refused, now = [], self._clock.now()
+        """Hands on to the senders what was granted; answers what was refused: it has ended meanwhile, or ends now,
+        or is loaded anew."""
+        refused = []
         for item in ready:
-            if item.delivery.id not in granted:
+            if item.delivery.id in granted:
+                self._granted.append(_Granted(item, intents[item.delivery.id], began))
+            else:
                 self._memory.forget(item)
                 refused.append(item.delivery)
-            elif now - began <= self._options.intent_life and self._is_ripe(item, now):
-                item.delivery = intents[item.delivery.id]
-                self._send(item, now)
-            else:
-                self._note(attempts.handed_back(item.delivery), item)
+        self._send()
         return refused
 
     def _is_ripe(self, item: Item, now: datetime) -> bool:
@@ -512,19 +525,60 @@ class Engine:
 
     # --- sending --------------------------------------------------------------------------------------
 
-    def _send(self, item: Item, now: datetime) -> None:
+    def _send(self) -> None:
+        """As many senders as there is something to send, at most as many as may be on their way at once."""
+        free = self._options.concurrency - len(self._senders)
+        for _ in range(min(free, len(self._granted))):
+            sender = asyncio.create_task(self._send_on(), name=f"send {self._account.key}")
+            self._senders.add(sender)
+            sender.add_done_callback(self._senders.discard)
+            sender.add_done_callback(self._finished)
+
+    async def _send_on(self) -> None:
+        """Sends what is granted, one after the other, until nothing is left."""
+        while (item := self._next_granted()) is not None:
+            await self._deliver(item)
+
+    def _next_granted(self) -> Item | None:
+        """The next that may begin; what has waited too long is handed back. ``None``: nothing, or the loop is to
+        look first."""
+        now = self._clock.now()
+        while self._granted and not (self._halted or self._stale or self._stopping):
+            granted = self._granted.popleft()
+            item = granted.item
+            if now - granted.at <= self._options.intent_life and self._is_ripe(item, now):
+                item.delivery = granted.intent
+                self._memory.flying.add(item.delivery.id)
+                return item
+            self._hand_back(item)
+        return None
+
+    def _hand_back(self, item: Item) -> None:
+        self._note(attempts.handed_back(item.delivery), item)
+        self._wake.set()
+
+    def _take_back(self) -> None:
+        """Whatever is granted and not begun is to be judged anew."""
+        while self._granted:
+            self._hand_back(self._granted.popleft().item)
+
+    def _go_on(self, now: datetime) -> None:
+        """Lets the senders go on after answers that were judged, unless these made the account wait."""
+        self._halted = False
+        if self._health.outage or self._pacer.held_until(now) is not None:
+            self._take_back()
+        self._send()
+
+    async def _deliver(self, item: Item) -> None:
+        now = self._clock.now()
         slot = self._pacer.take(now)
         self._turns.take(item.delivery.broadcast, now)
-        task = asyncio.create_task(self._deliver(item, slot), name=f"send {item.delivery.id}")
-        self._memory.flying[item.delivery.id] = task
-        task.add_done_callback(self._finished)
-
-    async def _deliver(self, item: Item, slot: datetime) -> None:
-        if slot > self._clock.now():
+        if slot > now:
             await self._clock.sleep_until(slot)
         at = self._clock.now()
         self.status.sent.append((at, item.delivery.broadcast))
         answer = await self._answer(item)
+        self._halted = self._halted or not isinstance(answer, Sent)
         self._answers.append(_Answered(item, answer, at, self._clock.now()))
         self._wake.set()
 
@@ -619,8 +673,8 @@ class Engine:
 
     def _blocked_until(self, now: datetime) -> datetime | None:
         """Something is due and did not go: for want of a free place, of answers on presence, or of a slot."""
-        flying = len(self._memory.flying)
-        if flying >= self._options.concurrency or (self._health.outage and flying):
+        begun = len(self._memory.flying) + len(self._granted)
+        if begun >= self._most_begun or (self._health.outage and begun):
             return None
         if len(self._memory.waiting) >= self._roll.worth_asking:
             return None
@@ -657,6 +711,15 @@ class Engine:
 
     async def _pause_for_store(self) -> None:
         await self._clock.sleep_until(self._clock.now() + self._options.store_retry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Granted:
+    """A send that may begin: its intent was written `at`, while the item still is as it was planned."""
+
+    item: Item
+    intent: Delivery
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,7 +68,7 @@ class Memory:
         self._present: dict[str, Item] = {}
         self._broadcasts: Counter[str] = Counter()
         self.waiting: dict[str, list[Item]] = {}
-        self.flying: dict[str, asyncio.Task[None]] = {}
+        self.flying: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._present)
