@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from bot.tasks import Tasks
-from broadcast import message
+from broadcast import launching, message, retention
 from broadcast.errors import StoreUnavailable
 from broadcast.inbox import Reception
 from broadcast.model import Button, ButtonType, Delivery
@@ -79,15 +79,21 @@ class Redirect:
 
     async def _target(self, press: Press) -> str | None:
         delivery = await self._store.delivery(press.delivery)
-        if delivery is None or delivery.channel is None:
+        if delivery is None:
+            return await self._lasting_target(press)
+        if delivery.channel is None:
             return None
         button = await self._button(delivery, press.button)
         recipient = await self._store.recipient(delivery.recipient)
         if button is None or recipient is None:
             return None
-        target = message.target(button, recipient)
-        # What was stored passed validation once; it is looked at again where it takes effect.
-        return None if list(message.url_faults("url", target)) else target
+        return _checked(message.target(button, recipient))
+
+    async def _lasting_target(self, press: Press) -> str | None:
+        """The delivery is not kept any more, its broadcast is. Only a link that we signed comes this far."""
+        begins = launching.origin(press.delivery)
+        found = await self._store.broadcasts_beginning(begins) if begins else []
+        return _checked(retention.lasting_target(found, press.button))
 
     async def _button(self, delivery: Delivery, id: str) -> Button | None:
         broadcast = await self._store.broadcast(delivery.broadcast)
@@ -102,6 +108,11 @@ class Redirect:
         stored = self._clicks.start(self._reception.clicked(press, key=key), f"click on {press.delivery}")
         if stored is not None:
             await asyncio.wait({stored}, timeout=PATIENCE)
+
+
+def _checked(target: str | None) -> str | None:
+    """What was stored passed validation once; it is looked at again where it takes effect."""
+    return None if list(message.url_faults("url", target)) else target
 
 
 def counts(request: web.Request) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +31,9 @@ from broadcast.plan import FirstMoment
 from broadcast.ports import Account, Clock, Store
 
 PAGE = 2_000
+_DELIVERY, _BROADCAST = "dlv_", "brd_"
+_ID_BYTES = 9  # twelve characters: of a million people no two by chance
+_ORIGIN = 8  # characters: of a hundred thousand broadcasts few begin alike
 
 #: How a broadcast's first moments are found: drawn from its seed, or pinned by a scenario.
 FirstMaker = Callable[[Broadcast], FirstMoment]
@@ -40,8 +44,19 @@ def drawn(broadcast: Broadcast) -> FirstMoment:
 
 
 def delivery_id(broadcast: str, recipient: str) -> str:
-    """A function of both, so that planning twice after a crash plans nobody twice."""
-    return "dlv_" + hashlib.blake2b(f"{broadcast}\x1f{recipient}".encode(), digest_size=10).hexdigest()
+    """A function of both, so that planning twice after a crash plans nobody twice. It ends with how the id of its
+    broadcast begins (`origin`); at most 24 characters, for what a button may carry (`tracking.payload`)."""
+    digest = hashlib.blake2b(f"{broadcast}\x1f{recipient}".encode(), digest_size=_ID_BYTES).digest()
+    begins = broadcast.removeprefix(_BROADCAST)[:_ORIGIN]
+    fits = begins.isascii() and begins.isalnum()  # into a link and into a payload
+    return _DELIVERY + base64.urlsafe_b64encode(digest).decode() + (begins if fits else "")
+
+
+def origin(delivery: str) -> str | None:
+    """How the id of a delivery's broadcast begins, told by the delivery's id alone: what is left to go by once the
+    delivery is removed. Several broadcasts may begin so, if hardly ever."""
+    begins = delivery.removeprefix(_DELIVERY)[_ID_BYTES * 4 // 3 :]
+    return _BROADCAST + begins if begins else None
 
 
 @dataclass

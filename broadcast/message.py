@@ -349,6 +349,13 @@ def target(button: Button, recipient: Recipient) -> str:
     return _filler(button.url or "", _quoted)(Values(recipient))
 
 
+def common_target(button: Button) -> str | None:
+    """Where a link leads if that is the same for everybody, else ``None``."""
+    parts = [part for node in _nodes(button.url or "") for part in _parts(node)]
+    words = [part for part in parts if isinstance(part, str)]
+    return "".join(words) if len(words) == len(parts) else None
+
+
 class Rendering:
     """A message as one channel says it, compiled once for a whole broadcast."""
 

@@ -355,6 +355,9 @@ class BroadcastStore(Protocol):
     ) -> Listing[Broadcast]:
         """Newest launch first; no status is all of them."""
 
+    async def broadcasts_beginning(self, id: str) -> list[Broadcast]:
+        """Those whose id begins with the text, in order of id."""
+
     async def running_on(self, account: str) -> list[str]:
         """The running broadcasts with planned or sending deliveries on the account."""
 

@@ -11,12 +11,12 @@ two who sweep at once remove nothing twice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from broadcast import report
-from broadcast.model import OPEN_STATES, Broadcast, BroadcastStatus
+from broadcast import message, report
+from broadcast.model import OPEN_STATES, Broadcast, BroadcastStatus, ButtonType
 from broadcast.ports import Clock, Store
 
 #: Those whose deliveries are folded. One that failed never had any.
@@ -45,6 +45,21 @@ def may_fold(broadcast: Broadcast, tally: Mapping[str, int], before: datetime) -
         return False
     states = report.deliveries(tally)
     return not any(states[state] for state in OPEN_STATES)
+
+
+def lasting_target(broadcasts: Iterable[Broadcast], button: str) -> str | None:
+    """Where a link of that id still leads, though nobody knows any more to whom it went: to the address that it had
+    for everybody. ``None`` where that was a person's own, where the broadcasts or channels it may be of differ, and
+    for what is no link."""
+    told = [
+        message.common_target(one)
+        for broadcast in broadcasts
+        if broadcast.deliveries_removed_at is not None
+        for channel in broadcast.audience.channels
+        for one in broadcast.message.on(channel).buttons
+        if one.id == button and one.type is not ButtonType.REPLY
+    ]
+    return told[0] if len(set(told)) == 1 else None
 
 
 class Retention:

@@ -319,6 +319,9 @@ class MemoryStore(Store):
         ]
         return _page(sorted(found, key=lambda one: (one.launched_at, one.id), reverse=True), page)
 
+    async def broadcasts_beginning(self, id: str) -> list[Broadcast]:
+        return [self._broadcasts[one] for one in sorted(self._broadcasts) if one.startswith(id)]
+
     async def running_on(self, account: str) -> list[str]:
         sending = (self._deliveries.by_id[id].broadcast for id in self._deliveries.sending.get(account, ()))
         busy = {*self._deliveries.due.get(account, ()), *sending}

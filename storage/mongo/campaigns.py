@@ -79,6 +79,10 @@ class Campaigns(Base):
 
         return await self._read(run)
 
+    async def broadcasts_beginning(self, id: str) -> list[Broadcast]:
+        stretch = {"_id": {"$gte": id, "$lt": f"{id}\U0010ffff"}}
+        return [*map(_broadcast, await self._read(lambda db: db.all("broadcasts", stretch, sort=[("_id", 1)])))]
+
     async def running_on(self, account: str) -> list[str]:
         async def run(db: Access) -> list[str]:
             return [id for id in await running(db) if await _keeps_busy(db, account, id)]

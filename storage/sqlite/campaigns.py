@@ -107,6 +107,14 @@ class Campaigns(Base):
 
         return await self._list(run)
 
+    async def broadcasts_beginning(self, id: str) -> list[Broadcast]:
+        def run(db: sqlite3.Connection) -> list[Broadcast]:
+            # a stretch of the ids from this one on; behind it come those with a greater sign in its place
+            sql = "SELECT id, doc FROM broadcasts WHERE id >= :id AND id < :id || char(0x10ffff) ORDER BY id"
+            return [BROADCAST.decode(*row) for row in db.execute(sql, {"id": id})]
+
+        return await self._read(run)
+
     async def running_on(self, account: str) -> list[str]:
         sql = """
             SELECT b.id FROM broadcasts b

@@ -396,6 +396,15 @@ async def test_broadcasts_are_listed_newest_launch_first(store: Store) -> None:
     assert [one.id for one in (await store.broadcasts(campaign="cmp_2", page=ALL)).items] == ["brd_3"]
 
 
+async def test_broadcasts_are_found_by_how_their_ids_begin(store: Store) -> None:
+    """In order of id, whatever follows; a sign that is part of no id finds nothing."""
+    ids = ["brd_ab", "brd_abz", "brd_ab\u00e9", "brd_ac", "brd_a", "brd_AB"]
+    for id in ids:
+        await store.save_broadcast(broadcast(id), expected=None)
+    assert [one.id for one in await store.broadcasts_beginning("brd_ab")] == ["brd_ab", "brd_abz", "brd_ab\u00e9"]
+    assert await store.broadcasts_beginning("brd_%") == []
+
+
 async def test_a_broadcast_keeps_an_account_busy_while_anything_is_open(store: Store) -> None:
     """Planned or sending, while the broadcast runs."""
     lease, [ann] = await launch(store, "ann")

@@ -18,12 +18,13 @@ from broadcast.campaigns import Campaigns
 from broadcast.errors import StoreUnavailable
 from broadcast.inbox import Reception
 from broadcast.launching import Launching
-from broadcast.model import Button, ButtonType, Delivery, Event, EventType, Message
+from broadcast.model import BroadcastStatus, Button, ButtonType, Delivery, Event, EventType, Message
 from broadcast.ports import DeliveryFilter, Page
 from broadcast.tracking import Links, Press
 from storage.memory import MemoryStore
 from tests.host.stage import AT_ONCE, Recorder, accounts, add_ann
 
+LATER = Button("later", ButtonType.REPLY, "Later", value="later")
 LINKS = Links(secret="secret-of-this-test", public_url="https://clarion.example")
 
 
@@ -150,6 +151,73 @@ async def test_a_delivery_that_is_gone_leads_nowhere(shop: Shop) -> None:
     """A signed link outlives its broadcast."""
     token = LINKS.url(Press("dlv_gone", "enrol")).removeprefix("https://clarion.example/r/")
     assert (await shop.follow("", token=token)).status == 404
+
+
+# --- links of messages whose deliveries are not kept any more ----------------------------------------------
+
+
+async def fold(shop: Shop, *, url: str = "https://intranet.example/enrol", id: str | None = None) -> None:
+    """The broadcast, or one more that is called alike, ended long ago; its link had this address."""
+    found = await shop.store.broadcast(shop.delivery.broadcast)
+    assert found is not None
+    message = Message("x", buttons=(Button("enrol", ButtonType.LINK, "x", url=url), LATER))
+    now = RealClock().now()
+    old = replace(found, message=message, status=BroadcastStatus.STOPPED, deliveries_removed_at=now)
+    await shop.store.save_broadcast(replace(old, id=id or old.id), expected=None if id else found.status)
+    await shop.store.cancel_planned(old.id, now, 9)
+    await shop.store.remove_deliveries(old.id, 9)
+    assert await shop.store.delivery(shop.delivery.id) is None
+
+
+async def test_a_link_leads_on_when_its_delivery_was_removed(shop: Shop) -> None:
+    """To where it led everybody; it counts nowhere."""
+    before = await shop.store.tally(shop.delivery.broadcast)
+    await fold(shop)
+    answer = await shop.follow("enrol")
+    assert (answer.status, answer.headers["Location"]) == (302, "https://intranet.example/enrol")
+    after = await shop.store.tally(shop.delivery.broadcast)
+    assert [path for path in after if path not in before] == [
+        "state/telegram/cancelled",
+        "reason/cancelled/stopped",
+    ]
+
+
+async def test_a_link_that_was_a_persons_own_leads_nowhere_then(shop: Shop) -> None:
+    """Whose it was is not known any more, and nobody is sent on as somebody else."""
+    await fold(shop, url="https://intranet.example/enrol?who=[FIRSTNAME]")
+    assert (await shop.follow("enrol")).status == 404
+
+
+async def test_a_link_that_may_be_of_two_broadcasts_leads_nowhere_then(shop: Shop) -> None:
+    """Their ids begin alike, their addresses differ: better no page than a wrong one."""
+    await fold(shop)
+    await fold(shop, url="https://elsewhere.example", id=shop.delivery.broadcast + "x")
+    assert (await shop.follow("enrol")).status == 404
+
+
+@pytest.mark.parametrize("button", ["later", "nothing"])
+async def test_what_is_no_link_leads_nowhere_then(shop: Shop, button: str) -> None:
+    """As before."""
+    await fold(shop)
+    assert (await shop.follow(button)).status == 404
+
+
+async def test_a_folded_broadcast_is_no_open_redirect(shop: Shop) -> None:
+    """What nobody signed leads nowhere, and what is no web address is no target, however it got there."""
+    token = LINKS.url(Press(shop.delivery.id, "enrol")).rpartition("/")[2]
+    await fold(shop, url="javascript:alert(1)")
+    assert (await shop.follow("enrol")).status == 404
+    forged = token[:-1] + ("A" if token[-1] != "A" else "B")
+    assert (await shop.follow("", token=forged)).status == 404
+
+
+async def test_an_unknown_delivery_of_a_broadcast_that_is_kept_leads_nowhere(shop: Shop) -> None:
+    """Only what was removed has lasting links."""
+    token = LINKS.url(Press("dlv_aaaaaaaaaaaa" + shop.delivery.id[16:], "enrol")).rpartition("/")[2]
+    assert (await shop.follow("", token=token)).status == 404
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

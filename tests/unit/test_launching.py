@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -12,7 +13,7 @@ import pytest
 from broadcast import launching, plan, report
 from broadcast.campaigns import LaunchOverrides, every
 from broadcast.errors import Invalid, StoreUnavailable
-from broadcast.launching import Calendars, Launching, delivery_id
+from broadcast.launching import Calendars, Launching, delivery_id, origin
 from broadcast.model import (
     Audience,
     Broadcast,
@@ -304,7 +305,30 @@ def test_a_delivery_is_named_by_both() -> None:
     """No two pairs share a name, also where the texts run together; a payload has room for it."""
     names = {delivery_id(*pair) for pair in (("brd_1", "2"), ("brd_", "12"), ("brd_2", "1"), ("brd_1", "3"))}
     assert len(names) == 4
-    assert {len(name) for name in names} == {24}
+    assert len(delivery_id("brd_abcdefghijklmnop", "rcp_1")) == 24
+
+
+@pytest.mark.parametrize(
+    ("broadcast", "begins"),
+    [
+        ("brd_abcdefghijklmnop", "brd_abcdefgh"),
+        ("brd_7", "brd_7"),
+        ("brd_a.b", None),
+        ("brd_größe", None),
+        ("brd_", None),
+    ],
+)
+def test_a_delivery_tells_how_its_broadcast_is_called(broadcast: str, begins: str | None) -> None:
+    """Also once it is not kept any more; never in signs that a link could not carry."""
+    made = delivery_id(broadcast, "rcp_1")
+    assert origin(made) == begins
+    assert re.fullmatch("[A-Za-z0-9_-]+", made)
+
+
+@pytest.mark.parametrize("delivery", ["dlv_1", "", "dlv_abcdefghijkl"])
+def test_what_names_no_broadcast_has_no_origin(delivery: str) -> None:
+    """An id of another making."""
+    assert origin(delivery) is None
 
 
 # --- many hosts, stops, crashes -----------------------------------------------------------------------
