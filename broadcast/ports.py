@@ -390,13 +390,15 @@ class Ledger(Protocol):
         """Writes the intent to send: `planned` to `sending` with `sends` and `rung_at` of the values given, for
         those that are still planned, whose broadcast still runs, whose recipient is not unsubscribed and
         whose conversation is reachable. Answers the ids granted; nothing else changes. One transaction,
-        durable on return. Raises `LeaseLost` if the lease is no longer held: then nothing is written."""
+        durable on return. Raises `LeaseLost` if the lease is no longer held: then nothing is written. After
+        `StoreUnavailable` nothing is granted, and may be asked for again."""
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
         """Writes outcomes, attempts, marks, references, counters (`tally`) and what waiting receipts say of them;
         answers the ids written (a lost race writes nothing of that result). Every field of the delivery is
         taken from the value given, but those that events set (`delivered_at`, `read_at`, `clicked_at`) are left.
-        One transaction, durable on return. Raises `LeaseLost` as `intend` does."""
+        One transaction, durable on return. Raises `LeaseLost` as `intend` does. A result given again, because an
+        earlier call raised `StoreUnavailable`, is written once, also one that leaves the state as it was."""
 
     async def in_flight(self, lease: Lease) -> list[Due]:
         """The account's deliveries in `sending`: after a crash, what may have gone out."""
@@ -525,6 +527,19 @@ class Store(
     Protocol,
 ):
     """All of it. Values go in and come out unchanged; instants to the microsecond.
+
+    Any call raises `StoreUnavailable` while the store cannot be read or written. Of a write it leaves open whether
+    it was done: nearly always it was not, but the answer of one that was may have been lost. So whoever is told so
+    waits and gives the same values again, as often as it takes; what was written the first time counts once:
+
+        intend                      what the earlier call may have claimed is planned again before any is granted
+        record, plan, add_events    leave alone what they find written, and do not answer it as new
+        first_time                  False: do before it what must not be lost
+        saves with `expected`       `Conflict` where the earlier call was written: read again what is stored
+        add_presence                may count twice: for once these counts are better lost
+        all others                  do again what they did
+
+    Only a process that dies between two such calls of `intend` leaves what it claimed to `in_flight`.
 
     Control writes (a broadcast saved, deliveries planned or cancelled, a person unsubscribed, a conversation
     marked) raise `control_version`, whoever made them, in whatever process.

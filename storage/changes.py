@@ -29,6 +29,7 @@ from broadcast.model import (
     move_delivery,
 )
 from broadcast.ports import Result
+from storage.codec import micros_or_none
 
 #: Why the planned deliveries on a conversation end when it becomes this.
 ENDS: Mapping[ConversationState, Reason] = MappingProxyType(
@@ -99,6 +100,22 @@ def recorded(stored: Delivery, result: Result) -> Delivery:
         read_at=stored.read_at,
         clicked_at=stored.clicked_at,
     )
+
+
+#: Where a delivery stands in its rounds, by its fields: no two attempts leave it at the same place.
+RUNG = ("round", "rung", "due_at", "attempts", "attempted_at")
+
+
+def moves_on(result: Result) -> bool:
+    """Whether it is an attempt that leaves the state as it was, so that the state does not tell whether it was
+    written before."""
+    return result.attempt is not None and result.delivery.state is result.before
+
+
+def rung_of(delivery: Delivery) -> tuple[int, str, int | None, int, int | None]:
+    """`RUNG` of a delivery, as stores keep it."""
+    due_at, attempted_at = micros_or_none(delivery.due_at), micros_or_none(delivery.attempted_at)
+    return delivery.round, str(delivery.rung), due_at, delivery.attempts, attempted_at
 
 
 def said(receipt: Receipt) -> tuple[str, str, bool]:

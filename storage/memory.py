@@ -422,6 +422,8 @@ class MemoryStore(Store):
             stored = self._deliveries.by_id.get(result.delivery.id)
             if stored is None or stored.state is not result.before or stored.account != lease.account:
                 continue
+            if changes.moves_on(result) and changes.rung_of(stored) == changes.rung_of(result.delivery):
+                continue
             self._record(stored, result)
             conversation = self._conversations.get(stored.conversation or "")
             if conversation is not None and reference:

@@ -13,6 +13,7 @@ import orjson
 from broadcast import tally
 from broadcast.model import Attempt, ChannelName, ConversationState, Delivery, DeliveryState
 from broadcast.ports import Result
+from storage import changes
 from storage.codec import json_text, micros
 from storage.mongo import documents
 from storage.mongo.base import among
@@ -28,6 +29,7 @@ _GUARDS = {
     "conversation": True,
     "channel": True,
     "possibly_doubled": True,
+    **dict.fromkeys(changes.RUNG, True),
 }
 
 
@@ -50,6 +52,7 @@ class _Stored:
     conversation: str | None
     channel: ChannelName | None
     possibly_doubled: bool
+    rung: tuple[Any, ...]
 
 
 class Recording:
@@ -73,6 +76,8 @@ class Recording:
         for outcome in outcomes:
             stored = self._stored.get(outcome.result.delivery.id)
             if stored is None or stored.state != outcome.result.before or stored.account != self._account:
+                continue
+            if changes.moves_on(outcome.result) and stored.rung == changes.rung_of(outcome.result.delivery):
                 continue
             self._note(stored, outcome.result)
             written.append(outcome.result.delivery.id)
@@ -167,4 +172,5 @@ def _stored(document: Mapping[str, Any]) -> _Stored:
         get("conversation"),
         None if get("channel") is None else ChannelName(document["channel"]),
         get("possibly_doubled", False),
+        tuple(get(name) for name in changes.RUNG),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -580,6 +581,43 @@ async def test_the_same_result_is_written_once(store: Store) -> None:
     assert await store.record(lease, [sent(ann, "300")]) == []
     assert (await stored(store, ann)).platform_message_id == "100"
     assert len(await store.timeline(ann.id)) == 1
+
+
+async def test_a_result_that_keeps_its_state_is_written_once(store: Store) -> None:
+    """Given again by a caller who was not told that it was written: one line, and counted once."""
+    lease, [ann] = await launch(store, "ann")
+    assert await store.record(lease, [absent(ann)]) == [ann.id]
+    counted = await store.tally("brd_1")
+    assert await store.record(lease, [absent(ann)]) == []
+    assert await stored(store, ann) == absent(ann).delivery
+    assert len(await store.timeline(ann.id)) == 1
+    assert await store.tally("brd_1") == counted
+
+
+async def test_what_is_given_again_counts_once(store: Store) -> None:
+    """Whoever was told that the store is away, and was not told that it had written, repeats the same values."""
+    lease, planned = await launch(store, "ann", "ben", "cat")
+    await dispatch(store, lease, planned[0])
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.plan(planned),
+        lambda: store.record(lease, [absent(planned[1])]),
+        lambda: store.add_events([event(planned[0].id)]),
+        lambda: store.add_receipts([receipt("ann", "100"), receipt("ben", "200")]),
+        lambda: store.mark_conversation("cnv_teams_ben", ConversationState.GONE, at(5)),
+        lambda: store.set_unsubscribed("rcp_cat", at(6)),
+        lambda: store.save_conversations([conversation("dan")]),
+        lambda: store.save_recipients([recipient("dan")]),
+        lambda: store.remember_answer("key", "print", b"answer", NOW),
+    ]
+    for call in calls:
+        await call()
+    once = [await stored(store, one) for one in planned], await store.tally("brd_1")
+    lines = [await store.timeline(one.id) for one in planned]
+    for call in calls:
+        await call()
+    assert ([await stored(store, one) for one in planned], await store.tally("brd_1")) == once
+    assert [await store.timeline(one.id) for one in planned] == lines
+    assert await store.acquire_lease(ACCOUNT, "worker-1", 30) == lease
 
 
 async def test_an_outcome_is_recorded_whole(store: Store) -> None:

@@ -566,6 +566,28 @@ async def test_an_intent_of_which_nobody_knows_is_put_back(
     assert await tallied(store) == await counted(store) == {"state/teams/sending": 2}
 
 
+async def test_a_result_of_which_nobody_knows_is_written_once(
+    opened: Opener, client: MongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Committed, but the answer was lost for long: given again, also where it leaves the state as it was, it adds
+    no line and counts nothing."""
+    monkeypatch.setattr(connection, "_COMMIT_PATIENCE", 0.3)
+    store = await opened(options=FAILS)
+    lease, [ann, ben] = await launch(store, "ann", "ben")
+    assert await store.intend(lease, [ann], NOW) == [ann.id]
+    lost = {
+        "failCommands": ["commitTransaction"],
+        "writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"},
+    }
+    with failing(client, lost), pytest.raises(StoreUnavailable):
+        await store.record(lease, [sent(ann), absent(ben)])
+    counted_once = await store.tally("brd_1")
+    assert counted_once["round/1/first/absent"] == counted_once["round/1/first/sent"] == 1
+    assert await store.record(lease, [sent(ann), absent(ben)]) == []
+    assert await store.tally("brd_1") == counted_once
+    assert [len(await store.timeline(one.id)) for one in (ann, ben)] == [1, 1]
+
+
 async def test_whoever_stops_waiting_stops_no_write(opened: Opener) -> None:
     """A cancelled call leaves its transaction whole; closing waits for it."""
     store, other = await opened(), await opened()
