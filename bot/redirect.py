@@ -85,9 +85,9 @@ class Redirect:
             return None
         button = await self._button(delivery, press.button)
         recipient = await self._store.recipient(delivery.recipient)
-        if button is None or recipient is None:
+        if button is None:
             return None
-        return _checked(message.target(button, recipient))
+        return _checked(message.target(button, recipient) if recipient else message.common_target(button))
 
     async def _lasting_target(self, press: Press) -> str | None:
         """The delivery is not kept any more, its broadcast is. Only a link that we signed comes this far."""

@@ -297,6 +297,13 @@ class RecipientStore(Protocol):
         delivery to them, in every broadcast, is `skipped` with reason `unsubscribed` at that instant, in the same
         transaction. Already unsubscribed: the earlier instant stays."""
 
+    async def erase_recipient(self, id: str, at: datetime) -> bool:
+        """Removes a person: the record, what names them, their conversations and the receipts that wait there;
+        False if nobody has the id. Of their deliveries stays what is counted, under the id that nobody has any more:
+        what was planned is `skipped`, reason `gone`, what was in `sending` is `uncertain`, each at that instant;
+        none names a conversation or a platform's message, nor has its timeline a detail. All in one transaction, a
+        control write. Raises `Conflict` while a broadcast is `initializing`: it may be planning them right now."""
+
     async def list_ids(self) -> Mapping[str, str]:
         """List names by id."""
 

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -106,6 +107,14 @@ class Recipients:
     async def conversations(self, id: str) -> list[Conversation]:
         """Where the person can be reached."""
         return await self._store.conversations_of(id)
+
+    async def erase(self, id: str) -> datetime:
+        """Removes the person and all that leads to them, and says when that was; what was counted stays counted.
+        Raises `NotFound`, and `Conflict` while a broadcast is being planned."""
+        at = self._clock.now()
+        if not await self._store.erase_recipient(id, at):
+            raise NotFound(f"there is no recipient {id}")
+        return at
 
     async def find(self, q: str, page: Page) -> Listing[Recipient]:
         """Those whose name, e-mail or external id contains `q`."""

@@ -6,12 +6,13 @@ the shapes that the port's docstrings describe.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 
 from broadcast import tally, tracking
+from broadcast.errors import Conflict
 from broadcast.evolve import evolver
 from broadcast.model import (
     Attempt,
@@ -83,6 +84,23 @@ def skipped(delivery: Delivery, reason: Reason, at: datetime) -> Delivery:
 def cancelled(delivery: Delivery, at: datetime) -> Delivery:
     """A planned delivery whose broadcast was stopped, since `at`."""
     return move_delivery(delivery, DeliveryState.CANCELLED, reason=Reason.STOPPED, ended_at=at)
+
+
+def erased(delivery: Delivery, at: datetime) -> Delivery:
+    """A delivery whose person is not known any more, since `at`: nothing in it leads to them. One that was in
+    flight may have arrived; nobody will hear of it."""
+    ended = delivery
+    if delivery.state is DeliveryState.PLANNED:
+        ended = skipped(delivery, Reason.GONE, at)
+    elif delivery.state is DeliveryState.SENDING:
+        ended = move_delivery(delivery, DeliveryState.UNCERTAIN, due_at=None, ended_at=at)
+    return evolve(ended, conversation=None, platform_message_id=None)
+
+
+def refuse_planning(initializing: Collection[str]) -> None:
+    """Raises `Conflict` where broadcasts are being planned: whoever is erased might be planned right now."""
+    if initializing:
+        raise Conflict(f"broadcast {min(initializing)} is being planned; try again in a minute")
 
 
 def recorded(stored: Delivery, result: Result) -> Delivery:

@@ -210,6 +210,30 @@ class MemoryStore(Store):
             self._skip_planned(self._deliveries.of_recipient[recipient], Reason.UNSUBSCRIBED, at)
         self._raise_control()
 
+    async def erase_recipient(self, id: str, at: datetime) -> bool:
+        planning = BroadcastStatus.INITIALIZING
+        changes.refuse_planning([one.id for one in self._broadcasts.values() if one.status is planning])
+        if id not in self._recipients:
+            return False
+        for delivery in self._deliveries.among(self._deliveries.of_recipient[id], set(DeliveryState)):
+            self._erase_delivery(delivery, at)
+        for conversation in self._conversations_at(id):
+            who = (conversation.account, conversation.user_id)
+            del self._conversations[conversation.id], self._conversation_ids[who]
+            self._waiting.pop(who, None)
+        self._conversations_of.pop(id, None)
+        self._forget_keys(id)
+        del self._recipients[id]
+        self._raise_control()
+        return True
+
+    def _erase_delivery(self, delivery: Delivery, at: datetime) -> None:
+        after = changes.erased(delivery, at)
+        self._deliveries.drop(delivery)
+        self._change(delivery, after)
+        self._attempts[delivery.id] = [replace(one, detail=None) for one in self._attempts[delivery.id]]
+        self._events[delivery.id] = [replace(one, detail=None) for one in self._events[delivery.id]]
+
     async def list_ids(self) -> Mapping[str, str]:
         return dict(self._lists)
 

@@ -8,6 +8,7 @@ from bot import importing
 from bot.admin.auth import Role
 from bot.admin.routing import Call, RouteTable
 from bot.admin.shapes.recipients import (
+    ErasedOut,
     ImportOut,
     RecipientDetail,
     RecipientList,
@@ -50,3 +51,9 @@ async def get(call: Call, _: Nothing) -> RecipientDetail:
     """One person, with where they can be reached."""
     recipient = await call.services.recipients.get(call.id)
     return recipient_detail(recipient, await call.services.recipients.conversations(recipient.id))
+
+
+@routes.post("/recipients/{id}:erase", role=Role.ADMIN, takes=Nothing, gives=ErasedOut)
+async def erase(call: Call, _: Nothing) -> ErasedOut:
+    """Removes a person for good: record, channel ids and conversations. What was counted stays counted."""
+    return ErasedOut(id=call.id, erased_at=await call.services.recipients.erase(call.id))

@@ -22,6 +22,7 @@ from typing import Self
 from broadcast.ports import Store
 from storage.mongo.campaigns import Campaigns
 from storage.mongo.connection import LANES, Connection
+from storage.mongo.erasure import Erasure
 from storage.mongo.inbox import Inbox
 from storage.mongo.leases import Tokens
 from storage.mongo.ledger import Ledger
@@ -33,7 +34,7 @@ from storage.mongo.schema import prepare
 _PLACES = 32  # processes that count without ever meeting; more do so now and then
 
 
-class MongoStore(People, Campaigns, Ledger, Inbox, Tokens, Presence, Retention, Store):
+class MongoStore(People, Erasure, Campaigns, Ledger, Inbox, Tokens, Presence, Retention, Store):
     """The whole port on one database of a replica set, shared with any number of processes and hosts. Belongs to
     the loop that opened it."""
 

@@ -11,6 +11,7 @@ from typing import Self
 from broadcast.ports import Store
 from storage.sqlite.campaigns import Campaigns
 from storage.sqlite.connection import prepare
+from storage.sqlite.erasure import Erasure
 from storage.sqlite.inbox import Inbox
 from storage.sqlite.leases import Leases, Tokens
 from storage.sqlite.ledger import Ledger
@@ -19,7 +20,7 @@ from storage.sqlite.presence import Presence
 from storage.sqlite.retention import Retention
 
 
-class SqliteStore(People, Campaigns, Ledger, Inbox, Leases, Tokens, Presence, Retention, Store):
+class SqliteStore(People, Erasure, Campaigns, Ledger, Inbox, Leases, Tokens, Presence, Retention, Store):
     """The whole port on one database file, shared safely with other processes of the same machine. Belongs to
     the loop that opened it. Every write is on the disk when it returns."""
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 
 import pytest
-from aiohttp import FormData
+from aiohttp import FormData, web
+from aiohttp.test_utils import TestClient
 from openpyxl import Workbook
 
 from bot.admin import bodies
-from broadcast.model import ChannelName, Conversation, ConversationState
+from bot.admin.auth import Role
+from broadcast.model import BroadcastStatus, ChannelName, Conversation, ConversationState
 from storage.memory import MemoryStore
 from tests.admin.conftest import Api
 from tests.admin.fakes import NOW
+from tests.storage.builders import broadcast
 
 CSV = "external_id,email,timezone\nE1,ann@example.com,Europe/Paris\nE2,ben@example.com,Europe/Pariss\n"
 TYPE_CSV = {"Content-Type": "text/csv; charset=utf-8"}
@@ -193,3 +196,39 @@ async def test_a_person_is_shown_with_their_conversations(api: Api, store: Memor
             "last_seen": "2026-03-26T15:02:11Z",
         }
     ]
+
+
+# --- erasure ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def admin(client: TestClient[web.Request, web.Application], tokens: dict[Role, str]) -> Api:
+    return Api(client, tokens[Role.ADMIN])
+
+
+@pytest.mark.usefixtures("staff")
+async def test_an_editor_erases_nobody(api: Api) -> None:
+    """It cannot be taken back, so it takes an admin."""
+    assert (await api.post("/recipients/rcp_1:erase")).status == 403
+    assert (await api.get("/recipients/rcp_1")).status == 200
+
+
+@pytest.mark.usefixtures("staff")
+async def test_whoever_is_erased_is_not_there_any_more(admin: Api) -> None:
+    """With since when; a second time there is nobody."""
+    answer = await admin.post("/recipients/rcp_1:erase")
+    assert (answer.status, answer.body) == (200, {"id": "rcp_1", "erased_at": "2026-03-26T15:02:11Z"})
+    assert (await admin.get("/recipients/rcp_1")).status == 404
+    assert (await admin.get("/recipients?q=ann")).body["total"] == 0
+    assert (await admin.post("/recipients/rcp_1:erase")).status == 404
+
+
+@pytest.mark.usefixtures("staff")
+async def test_nobody_is_erased_while_a_broadcast_is_planned(admin: Api, store: MemoryStore) -> None:
+    """409, and what to do."""
+    await store.save_broadcast(broadcast(status=BroadcastStatus.INITIALIZING), expected=None)
+    answer = await admin.post("/recipients/rcp_1:erase")
+    assert (answer.status, answer.body["detail"]) == (
+        409,
+        "broadcast brd_1 is being planned; try again in a minute",
+    )

@@ -153,6 +153,18 @@ async def test_a_delivery_that_is_gone_leads_nowhere(shop: Shop) -> None:
     assert (await shop.follow("", token=token)).status == 404
 
 
+async def test_a_link_of_somebody_who_was_erased(shop: Shop) -> None:
+    """Made for them it leads nowhere; the same for everybody, where it always did."""
+    await shop.store.erase_recipient(shop.delivery.recipient, RealClock().now())
+    assert (await shop.follow("enrol")).status == 404
+    found = await shop.store.broadcast(shop.delivery.broadcast)
+    assert found is not None
+    same = Message("x", buttons=(Button("enrol", ButtonType.LINK, "x", url="https://intranet.example/[[HR]]"),))
+    await shop.store.save_broadcast(replace(found, message=same), expected=found.status)
+    answer = await shop.follow("enrol")
+    assert (answer.status, answer.headers["Location"]) == (302, "https://intranet.example/[HR]")
+
+
 # --- links of messages whose deliveries are not kept any more ----------------------------------------------
 
 

@@ -307,3 +307,17 @@ def test_a_channel_says_its_own_variant() -> None:
 def test_what_a_person_says_is_quoted_in_an_address(url: str, leads_to: str) -> None:
     """A value adds no part to an address: it is filled in last, percent-encoded."""
     assert message.target(replace(ENROL, url=url), replace(ANN, first_name="A&n/n ß")) == leads_to
+
+
+@pytest.mark.parametrize(
+    ("url", "leads_to"),
+    [
+        ("https://x.example/a?b=c#d", "https://x.example/a?b=c#d"),
+        ("https://x.example/[[HR]]", "https://x.example/[HR]"),
+        ("https://x.example/?who=[FIRSTNAME]", None),
+        ('https://x.example/{{ recipient.city | default("there") }}', None),
+    ],
+)
+def test_a_link_may_be_the_same_for_everybody(url: str, leads_to: str | None) -> None:
+    """Without a placeholder of any kind; then nobody has to be known to follow it."""
+    assert message.common_target(replace(ENROL, url=url)) == leads_to

@@ -73,6 +73,13 @@ class RecipientList(Listed):
     items: list[RecipientOut]
 
 
+class ErasedOut(Shape):
+    """The id that nobody has any more, and since when."""
+
+    id: str
+    erased_at: Instant
+
+
 class ConversationOut(Shape):
     account: str
     channel: ChannelName
