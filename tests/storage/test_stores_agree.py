@@ -146,6 +146,10 @@ class Agreement(RuleBasedStateMachine):
         moment = None if minute is None else at(minute)
         self.both(lambda store: store.set_unsubscribed(f"rcp_{name}", moment))
 
+    @rule(name=names, minute=minutes)
+    def erase(self, name: str, minute: int) -> None:
+        self.both(lambda store: store.erase_recipient(f"rcp_{name}", at(minute)))
+
     @rule(name=names, state=st.sampled_from(ConversationState))
     def mark(self, name: str, state: ConversationState) -> None:
         self.both(lambda store: store.mark_conversation(f"cnv_teams_{name}", state, at(2)))
