@@ -6,6 +6,7 @@ What the rest of the store sees of it are `Access`, for reads and single writes,
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
 from pymongo import ReturnDocument, uri_parser
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
@@ -273,6 +274,7 @@ class Connection:
             defaults = {name: value for name, value in _DEFAULTS.items() if name.lower() not in given}
             self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(url, **defaults, **_PROMISED)
         self._app = address["options"].get("appname", _APP)
+        self._hosts: list[tuple[str, int | None]] = address["nodelist"]
         self._db = self._client.get_database(
             address["database"],
             read_concern=ReadConcern("majority"),
@@ -294,13 +296,23 @@ class Connection:
     async def check(self) -> None:
         """Raises `CannotOpen` for a server that cannot keep what a store promises."""
         with opening(self.name):
-            about = await self._client.admin.command("buildInfo")
+            about = await self._greet()
             here = await self._client.admin.command("hello")
             if tuple(about["versionArray"][:2]) < _OLDEST:
                 oldest = ".".join(map(str, _OLDEST))
                 raise CannotOpen(f"MongoDB {about['version']} is too old; upgrade it to {oldest} or newer")
             if "setName" not in here and here.get("msg") != "isdbgrid":
                 raise CannotOpen(BY_CODE[20][1])
+
+    async def _greet(self) -> Mapping[str, Any]:
+        """A server that is away may come; one whose name is wrong never does."""
+        try:
+            return await self._client.admin.command("buildInfo")
+        except ServerSelectionTimeoutError as error:
+            if all([await _is_nobody(host) for host, _ in self._hosts]):
+                names = ", ".join(host for host, _ in self._hosts)
+                raise CannotOpen(f"there is no host called {names}; check the address") from error
+            raise
 
     async def command(self, command: Document) -> Mapping[str, Any]:
         return await self._db.command(dict(command))
@@ -440,6 +452,19 @@ def opening(name: str) -> Iterator[None]:
             yield
     except StoreUnavailable as error:
         raise type(error)(f"{name}: {error}") from error
+
+
+async def _is_nobody(host: str) -> bool:
+    """Whether it is sure that the name is no host's; one that cannot be asked for now may be."""
+    if host.startswith("/"):  # a socket of this machine
+        return False
+    try:
+        await asyncio.get_running_loop().getaddrinfo(host, None)
+    except socket.gaierror as error:
+        return error.errno == socket.EAI_NONAME
+    except UnicodeError:  # no name at all
+        return True
+    return False
 
 
 def _parsed(url: str) -> dict[str, Any]:

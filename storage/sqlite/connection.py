@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ def prepare(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
             if path.stat().st_size <= _CHECKED_BYTES:
                 _check_whole(connection)
     except sqlite3.Error as error:
-        raise _named(path, meaning(error)) from error
+        raise _named(path, _explained(path, meaning(error))) from error
     except CannotOpen as error:
         raise _named(path, error) from error
 
@@ -84,6 +85,24 @@ def _create(path: Path) -> None:
 
 def _named(path: Path, error: Exception) -> Exception:
     return type(error)(f"{path}: {error}") if isinstance(error, StoreUnavailable) else error
+
+
+def _explained(path: Path, error: Exception) -> Exception:
+    """Where SQLite only says that it cannot, the system may know why."""
+    why = _why_not_opened(path) if type(error) is CannotOpen else None
+    return error if why is None else CannotOpen(why)
+
+
+def _why_not_opened(path: Path) -> str | None:
+    if path.is_dir():
+        return "is a folder; name a file in it"
+    if hasattr(os, "statvfs") and os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+        return "the disk is read-only; mount it for writing, or name a file on another one"
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return f"this user may not write in the folder {path.parent}; give the right to, or name a file elsewhere"
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        return "this user may not read and write the file; give the right to, or name another file"
+    return None
 
 
 def _check_is_ours(connection: sqlite3.Connection) -> None:
