@@ -53,7 +53,7 @@ class MongoStore(People, Erasure, Campaigns, Ledger, Inbox, Tokens, Presence, Re
         return cls(connection, wall=wall)
 
     async def ping(self) -> None:
-        touch = {"$set": {"alive": True}}
+        touch = {"$currentDate": {"at": True}}  # what changes nothing is not written
         await self._read(lambda db: db.update("meta", {"_id": "ping"}, touch, upsert=True))
 
     async def close(self) -> None:

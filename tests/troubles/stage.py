@@ -70,13 +70,14 @@ async def until(holds: Callable[[], Any], otherwise: str) -> None:
 class Stage:
     """One account of the platform, one store, one broadcast to everybody."""
 
-    def __init__(self, sandbox: Sandbox, store: Store, *, rate: float = RATE) -> None:
+    def __init__(self, sandbox: Sandbox, store: Store, *, key: str = KEY, rate: float = RATE) -> None:
         self.sandbox = sandbox
+        self.key = key
         self.store = store
         self.clock = RealClock()
         token = TelegramBot().token
-        self.channel = TelegramChannel(TelegramAccount(KEY, token, api_url=f"{sandbox.url}/telegram", rate=rate))
-        self.account = Account(KEY, self.channel.name, self.channel.features, rate)
+        self.channel = TelegramChannel(TelegramAccount(key, token, api_url=f"{sandbox.url}/telegram", rate=rate))
+        self.account = Account(key, self.channel.name, self.channel.features, rate)
         self.contacts = [*sandbox.world.directory.contacts()]
 
     async def launch(self, *, broadcast: str = BROADCAST) -> None:
@@ -86,16 +87,16 @@ class Stage:
             for one in self.contacts
         ]
         places = [
-            Conversation(f"cnv_{one.user_id}", KEY, ChannelName.TELEGRAM, f"rcp_{one.user_id}", one.user_id)
+            Conversation(f"cnv_{one.user_id}", self.key, ChannelName.TELEGRAM, f"rcp_{one.user_id}", one.user_id)
             for one in self.contacts
         ]
         await self.store.save_recipients(people)
         await self.store.save_conversations(places)
         await self.store.save_broadcast(a_broadcast(broadcast, self.clock), expected=None)
-        await Launching(self.store, self.clock, {KEY: self.account}).start_due()
+        await Launching(self.store, self.clock, {self.key: self.account}).start_due()
 
     async def lease(self, owner: str = "worker-1", seconds: float = 600.0, store: Store | None = None) -> Lease:
-        lease = await (store or self.store).acquire_lease(KEY, owner, seconds)
+        lease = await (store or self.store).acquire_lease(self.key, owner, seconds)
         assert lease is not None
         return lease
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,36 +14,9 @@ from bot.settings import TelegramSettings
 from bot.worker import Worker
 from sandbox.server import Sandbox
 from storage.sqlite import SqliteStore
-from tests.architecture.sources import ROOT
 from tests.host.stage import Inlet
+from tests.troubles.locks import LOCKED, locked
 from tests.troubles.stage import KEY, LINKS, PEOPLE, QUICK, Logged, Stage, said, until, waits
-
-LOCKED = "locked by another process"
-
-
-@asynccontextmanager
-async def locked(path: Path) -> AsyncIterator[None]:
-    """By a process of its own, meanwhile."""
-    holder = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.troubles.holder",
-        str(path),
-        cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert holder.stdin is not None
-    assert holder.stdout is not None
-    try:
-        assert await holder.stdout.readline() == b"held\n"
-        yield
-        holder.stdin.write(b"\n")
-    finally:
-        with suppress(BrokenPipeError, ConnectionResetError):
-            await holder.stdin.drain()
-        holder.stdin.close()
-        await holder.wait()
 
 
 @pytest.fixture
