@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from broadcast.errors import LeaseLost, StoreUnavailable
+from broadcast.errors import Conflict, LeaseLost, StoreUnavailable
 from broadcast.model import (
+    Audience,
+    Broadcast,
     BroadcastStatus,
     ConversationState,
     Delivery,
@@ -389,6 +391,48 @@ async def test_an_unsubscription_and_an_intent_cannot_both_take_hold(opened: Ope
         assert stored is not None
         assert stored.state is (S.SENDING if granted else S.SKIPPED)
     assert await tallied(one) == await counted(one)
+
+
+async def test_an_event_and_the_removal_of_its_delivery_cannot_both_take_hold(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """What was counted was there; what was removed left nothing behind."""
+    one, other = await opened(), await opened()
+    lease, planned = await launch(one, *(f"n{number}" for number in range(15)))
+    for wanted in planned:
+        await dispatch(one, lease, wanted)
+    ended = broadcast(status=BroadcastStatus.COMPLETED, finished_at=NOW, deliveries_removed_at=NOW)
+    await one.save_broadcast(ended, expected=BroadcastStatus.RUNNING)
+    counted = 0
+    for wanted in planned:
+        click = event(wanted.id, key=f"click {wanted.id}")
+        removed, added = await asyncio.gather(one.remove_deliveries("brd_1", 1), other.add_events([click]))
+        assert removed == 1
+        counted += added
+    assert (await one.tally("brd_1")).get("event/clicked/teams/total", 0) == counted
+    assert [*database(client, url).events.find()] == []
+
+
+async def test_an_erasure_and_a_start_know_of_each_other(opened: Opener) -> None:
+    """Whoever is erased is not read by a plan that could outlive the erasure."""
+    one, other = await opened(), await opened()
+    names = [f"n{number}" for number in range(10)]
+    await populate(one, *names)
+    for name in names:
+        waits = broadcast(f"brd_{name}", BroadcastStatus.SCHEDULED, audience=Audience())
+        begun = replace(waits, status=BroadcastStatus.INITIALIZING)
+        await one.save_broadcast(waits, expected=None)
+
+        async def start(begun: Broadcast = begun) -> set[str]:
+            await other.save_broadcast(begun, expected=BroadcastStatus.SCHEDULED)
+            return {person.id for person, _ in await other.audience(begun.audience, after="", limit=99)}
+
+        erased, planned = await asyncio.gather(
+            one.erase_recipient(f"rcp_{name}", NOW), start(), return_exceptions=True
+        )
+        assert isinstance(planned, set)
+        assert isinstance(erased, Conflict) == (f"rcp_{name}" in planned)
+        await one.save_broadcast(replace(begun, status=BroadcastStatus.RUNNING), expected=begun.status)
 
 
 async def test_two_workers_on_two_accounts_of_one_broadcast(opened: Opener) -> None:
