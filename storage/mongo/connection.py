@@ -55,6 +55,7 @@ _LONGEST_PAUSE = 0.1  # seconds between two tries
 _DUPLICATES = 5  # tries of a transaction that met a key which was not there when it looked
 _STUCK = 2.0  # seconds after which, again and again, a transaction in the way is looked for
 _ABANDONED = 3 * 1_000_000  # microseconds without a sign after which an open transaction's owner counts as dead
+_IN_THE_WAY = 200  # milliseconds after which something stands in the way of a single write, at its first try
 _NO_SUCH_TIME = 50  # the server's code for an operation that took longer than it may
 
 _IN_ONE_COMMAND = 1_000  # changes: a command is at most 16 MB
@@ -407,13 +408,15 @@ class Connection:
         """Does a single write, given its milliseconds; where a transaction stands in the way whose owner is dead,
         that is ended first."""
         deadline = asyncio.get_running_loop().time() + _PATIENCE
+        milliseconds = _IN_THE_WAY
         while True:
             try:
-                return await write(1 * _SECONDS)
+                return await write(milliseconds)
             except PyMongoError as error:
                 if code_of(error) != _NO_SUCH_TIME or asyncio.get_running_loop().time() > deadline:
                     raise
             await self.free_abandoned()
+            milliseconds = min(2 * milliseconds, 1 * _SECONDS)  # a server that is slow gets its time
 
 
 class _Tries:

@@ -347,6 +347,23 @@ async def test_what_a_dead_worker_left_open_stands_in_nobodys_way(
         assert await store.intend(taken, [ann], NOW) == [ann.id]
 
 
+async def test_what_a_dead_worker_left_open_costs_a_takeover_no_second(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time that its lease has run out it counts as dead: what it left open is ended at the first look."""
+    monkeypatch.setattr(connection, "_ABANDONED", 0)
+    wall = Wall()
+    store = await opened(wall)
+    await launch(store, "ann")
+    with MongoClient[dict[str, Any]](url, appname="clarion") as dead, dead.start_session() as session:
+        session.start_transaction()
+        database(dead, url).leases.update_one({"_id": ACCOUNT}, {"$inc": {"writes": 1}}, session=session)
+        wall.move(31)
+        began = asyncio.get_running_loop().time()
+        assert await store.acquire_lease(ACCOUNT, "worker-2", 30) is not None
+        assert asyncio.get_running_loop().time() - began < 1.0
+
+
 # --- many at once -------------------------------------------------------------------------------------
 
 
@@ -418,12 +435,14 @@ async def test_an_erasure_and_a_start_know_of_each_other(opened: Opener) -> None
     one, other = await opened(), await opened()
     names = [f"n{number}" for number in range(10)]
     await populate(one, *names)
-    for name in names:
+    for number, name in enumerate(names):
         waits = broadcast(f"brd_{name}", BroadcastStatus.SCHEDULED, audience=Audience())
         begun = replace(waits, status=BroadcastStatus.INITIALIZING)
         await one.save_broadcast(waits, expected=None)
 
-        async def start(begun: Broadcast = begun) -> set[str]:
+        async def start(begun: Broadcast = begun, later: int = number % 5) -> set[str]:
+            for _ in range(later):
+                await other.control_version()
             await other.save_broadcast(begun, expected=BroadcastStatus.SCHEDULED)
             return {person.id for person, _ in await other.audience(begun.audience, after="", limit=99)}
 
