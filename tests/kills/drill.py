@@ -80,7 +80,6 @@ class Outcome:
     kills: Sequence[Kill]
     broadcasts: int
     stopped: int
-    recovered: int
     ended_by_themselves: int
     seconds: float
 
@@ -123,14 +122,9 @@ class Drill:
             kills=self.kills,
             broadcasts=len(self.launched),
             stopped=len(self.stopped),
-            recovered=self._recovered(),
             ended_by_themselves=sum(program.ended_by_itself for program in self.stage.programs),
             seconds=(now() - self._began).total_seconds(),
         )
-
-    def _recovered(self) -> int:
-        self.stage.drivers.look()
-        return self.stage.drivers.recovered
 
     # --- people ---------------------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ def table(outcome: Outcome) -> Iterator[str]:
         **{f"  {state}": number for state in DeliveryState if (number := verdict.states[state])},
         "lost": len(verdict.lost),
         "in flight at the kills": verdict.in_flight,
-        "doubles": verdict.copies,
+        "doubles (copies beyond the first)": verdict.copies,
         "marked as possibly doubled": verdict.marked,
         "doubles unmarked": len(verdict.unmarked) + len(verdict.held_twice),
         "people who said STOP": outcome.stopped,

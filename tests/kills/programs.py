@@ -41,7 +41,7 @@ class Program:
         return self.folder / f"{self.name}.log"
 
     async def start(self) -> None:
-        """And again, as often as it ends by itself, until it is killed or stopped."""
+        """And again, as often as it ends by itself, until it is killed."""
         self._wanted = True
         await self._begin()
         self._watch = asyncio.create_task(self._supervise(), name=f"{self.name} is watched")
@@ -83,17 +83,6 @@ class Program:
             await self._watch
         return at
 
-    async def stop(self) -> int:
-        """As an operator does; the exit status."""
-        self._wanted = False
-        assert self._process is not None
-        with suppress(ProcessLookupError):
-            self._process.terminate()
-        status = await self._process.wait()
-        if self._watch is not None:
-            await self._watch
-        return status
-
     def lines(self) -> Iterator[dict[str, Any]]:
         """What it logged since it was asked last."""
         with self.log.open("rb") as log:
@@ -112,8 +101,6 @@ class Drivers:
     """Who drives which account, and since when, as the programs' logs tell."""
 
     programs: Sequence[Program]
-    recovered: int = 0
-    """Deliveries that an engine found in flight when it began."""
     _of: dict[str, tuple[datetime, Program]] = field(default_factory=dict)
 
     def look(self) -> None:
@@ -122,8 +109,6 @@ class Drivers:
                 self._note(program, line)
 
     def _note(self, program: Program, line: Mapping[str, Any]) -> None:
-        if line.get("action") == "recovered":
-            self.recovered += int(line["deliveries"])
         # leases beside the accounts (starts of broadcasts, updates) have other names
         if line.get("action") != "lease_standing" or not str(line["account"]).endswith("/default"):
             return
@@ -134,10 +119,6 @@ class Drivers:
     def driven_by(self, program: Program) -> list[str]:
         self.look()
         return sorted(account for account, (_, driver) in self._of.items() if driver is program)
-
-    def of(self, account: str) -> Program | None:
-        self.look()
-        return self._of[account][1] if account in self._of else None
 
     def taken_over(self, account: str, since: datetime) -> datetime | None:
         """When somebody began to drive it after that moment."""

@@ -20,7 +20,7 @@ from broadcast.ports import Store
 from storage.open import open_store
 from tests.kills.judging import Arrival
 from tests.kills.programs import Drivers, Program
-from tests.mongod import Mongod, ReplicaSet, free_ports
+from tests.mongod import SMALL, Mongod, ReplicaSet, free_ports
 
 T = TypeVar("T")
 
@@ -30,6 +30,9 @@ ANSWERS_AFTER = ((0.1, 0.33), (0.4, 0.5), (0.8, 1.0))
 LONGEST_ANSWER = ANSWERS_AFTER[-1][0]
 SENDS = {"teams": "sendToConversation", "telegram": "sendMessage", "viber": "send_message"}
 TEXT = re.compile(r"This is message (\S+)\.")
+
+#: As often as it is killed, it would never come to its checkpoint of every minute, and take longer at each start.
+MONGOD = (*SMALL, "--syncdelay", "5")
 
 _PAUSE = 0.1
 _PATIENCE = 90.0  # seconds that a slow machine may take for one thing
@@ -157,7 +160,7 @@ async def staged(
     endpoint = ("--teams-endpoint", f"{host_url}/api/messages")
     world = ("--seed", str(seed), "--people", str(people), "--quiet-people")
     sandbox = Program("sandbox", ("sandbox", "--port", str(sandbox_port), *world, *endpoint), bare, folder)
-    replicas = ReplicaSet(mongod, folder=folder / "mongod") if mongod is not None else None
+    replicas = ReplicaSet(mongod, folder=folder / "mongod", options=MONGOD) if mongod is not None else None
     address = replicas.url("clarion") if replicas else f"sqlite:///{folder / 'clarion.db'}"
     programs: list[Program] = [sandbox]
     timeout = aiohttp.ClientTimeout(total=60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
@@ -18,12 +19,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 async def played(wishes: Wishes, folder: Path, mongod: Path | None) -> list[str]:
-    """What did not hold. What happened is printed, for the report of a failure."""
+    """What did not hold, and where the logs are. What happened is printed, for the report of a failure."""
     outcome = await play(wishes, folder, mongod, say=click.echo)
     click.echo("\n".join(table(outcome)))
     assert len(outcome.kills) == wishes.kills
     assert outcome.verdict.deliveries >= 3 * wishes.people
-    return troubles(outcome, taken_over_within=TAKEN_OVER_WITHIN)
+    found = troubles(outcome, taken_over_within=TAKEN_OVER_WITHIN)
+    if found:
+        return [*found, f"seed {wishes.seed}, logs in {folder}"]
+    shutil.rmtree(folder)  # a database is large, and pytest keeps folders
+    return []
 
 
 async def test_kills_of_worker_host_and_mongod_lose_nothing(tmp_path: Path) -> None:
