@@ -299,7 +299,7 @@ class RecipientStore(Protocol):
 
     async def erase_recipient(self, id: str, at: datetime) -> bool:
         """Removes a person: the record, what names them, their conversations and the receipts that wait there;
-        False if nobody has the id. Of their deliveries stays what is counted, under the id that nobody has any more:
+        False if nobody has the id. Of their deliveries stays what is counted, under an id that nobody has any more:
         what was planned is `skipped`, reason `gone`, what was in `sending` is `uncertain`, each at that instant;
         none names a conversation or a platform's message, nor has its timeline a detail. All in one transaction, a
         control write. Raises `Conflict` while a broadcast is `initializing`: it may be planning them right now."""
