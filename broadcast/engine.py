@@ -481,6 +481,8 @@ class Engine:
         """Hands on to the senders what was granted; answers what was refused: it has ended meanwhile, or ends now,
         or is loaded anew."""
         refused = []
+        if granted and (took := self._clock.now() - began) > self._options.intent_life:
+            self._tell_slow(took)
         for item in ready:
             if item.delivery.id in granted:
                 self._granted.append(_Granted(item, intents[item.delivery.id], began))
@@ -697,6 +699,12 @@ class Engine:
                     self.status.trouble = None
                     log.info("store", action="store_available", account=self._account.key)
                 return done
+
+    def _tell_slow(self, took: timedelta) -> None:
+        """Nothing fails, and nothing is sent either: every intent is too old by the time it is written."""
+        seconds = round(took.total_seconds(), 1)
+        self.status.trouble = f"the store is slow: an intent took {seconds} s; look at its load, disk and network"
+        log.warning("store", action="store_slow", account=self._account.key, seconds=seconds)
 
     async def _held(self, write: Callable[[], Awaitable[_T]]) -> _T:
         """Does it. A lease that ran out while the store was away is the same one still, unless somebody took it:

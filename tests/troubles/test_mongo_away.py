@@ -18,7 +18,7 @@ from sandbox.server import Sandbox
 from storage.mongo import MongoStore, connection
 from tests import mongod
 from tests.troubles.proxy import Proxy, proxied
-from tests.troubles.stage import PEOPLE, QUICK, Logged, Stage, until, waits
+from tests.troubles.stage import PEOPLE, QUICK, Logged, Stage, said, until, waits
 
 IMPATIENT = "serverSelectionTimeoutMS=500&connectTimeoutMS=500&heartbeatFrequencyMS=500"
 AWAY = "MongoDB: no primary answers; check the address, the network, and that mongod runs"
@@ -178,15 +178,16 @@ def handed_back(results: Sequence[Result]) -> list[str]:
 
 
 async def test_an_intent_that_took_too_long_is_judged_anew(
-    sandbox: Sandbox, client: MongoClient[dict[str, Any]], url: str
+    sandbox: Sandbox, client: MongoClient[dict[str, Any]], url: str, logged: Logged
 ) -> None:
-    """A database that is slower than an intent lives: nothing is sent on an old intent, and nobody is forgotten."""
+    """A database that is slower than an intent lives: nothing is sent on an old intent, nobody is forgotten, and it
+    is told why nothing goes out."""
     store = await Told.open(f"{url}&appName={SLOW}")
     store.results = []
     stage = Stage(sandbox, store)
     try:
         await stage.launch()
-        async with stage.driven(options=replace(QUICK, intent_life=timedelta(seconds=0.3))):
+        async with stage.driven(options=replace(QUICK, intent_life=timedelta(seconds=0.3))) as engine:
             await stage.arrive(PEOPLE // 4)
             with slow(client, 600):
                 await until(lambda: len(handed_back(store.results)) > 1, "nothing was handed back")
@@ -194,7 +195,10 @@ async def test_an_intent_that_took_too_long_is_judged_anew(
                 before = len(handed_back(store.results))
                 await until(lambda: len(handed_back(store.results)) > before, "nothing more was handed back")
                 assert stage.arrived == stood < PEOPLE
+                assert "the store is slow" in str(engine.status.trouble)
+                assert said(logged, "store_slow")
             await stage.completed()
+            await until(lambda: engine.status.trouble is None, "the trouble is over, and still told of")
         await stage.assert_each_got_one()
     finally:
         await stage.channel.close()
