@@ -1,28 +1,39 @@
-"""How fast the engine sends, against a bare aiohttp client that posts the same bodies to the same server.
+"""How fast the engine sends, on both stores, beside a bare aiohttp client and two libraries for bots.
 
-    python -m bench.bench_engine [--messages 5000] [--rounds 3]
+    python -m bench engine [--messages 5000] [--rounds 3]
 
-The server is the sandbox's Telegram interface in a process of its own on loopback. In each round both send the
-same messages with the same concurrency, one after the other: the bare client keeps nothing, the engine keeps its
-durable ledger on SQLite. Planning is not counted; the time runs from the first claim to the last recorded outcome.
-The ratio is the point: absolute rates differ from machine to machine.
+The server is the sandbox's Telegram interface in a process of its own on loopback, with its limits off. In each
+round everybody sends the same messages (a text with one link button, all to different chats) to it, 64 at once, one
+sender after the other, and is compared with the bare client of the same round; the figures are medians over the
+rounds. Everybody runs on uvloop, with connections of its own, kept between messages. The ratio is the point:
+absolute rates differ from machine to machine.
+
+What each is given:
+
+* bare aiohttp, the ceiling: finished bodies, one session; it keeps nothing and looks at no answer.
+* the engine: its default options, and a pace that it never waits for. It claims, renders, signs the link, writes
+  each intent before the send and each outcome after it, durably. Planning is not counted; the time runs from the
+  first claim to the last recorded outcome. MongoDB is a replica set of one, its files in memory where there is a
+  place for that, and every write is confirmed by a majority and journalled.
+* python-telegram-bot: `send_message` of an `Application`'s bot, with its own `AIORateLimiter` allowed so much that
+  it never waits, in 64 loops over the chats. It keeps nothing.
+* aiogram: `send_message` of a `Bot`, in 64 loops over the chats. It has no limiter, and keeps nothing.
+
+The two libraries are given the finished text, keyboard and link, made once, and some messages to warm up; each is a
+process of its own in an environment of its own (`bench.peering`), made on first use.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import multiprocessing
-import resource
 import statistics
-import tempfile
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from multiprocessing.connection import Connection
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TypeVar
 
 import aiohttp
 import orjson
@@ -30,107 +41,46 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bot.channels.telegram import TelegramAccount, TelegramChannel
-from bot.clock import RealClock
+from bench import figures, peering, world
+from bench.figures import Figures, NotMeasured
+from bench.world import LINKS, MESSAGE, TOKEN, Run
+from bot.channels.telegram import calls
 from bot.memory import settle
-from broadcast.campaigns import ALWAYS
-from broadcast.engine import Engine, Options
-from broadcast.launching import Launching
-from broadcast.model import (
-    Audience,
-    Broadcast,
-    BroadcastStatus,
-    Button,
-    ButtonType,
-    ChannelName,
-    Message,
-    Policies,
-    Recipient,
-    Schedule,
-)
-from broadcast.ports import Account, DeliveryFilter, Page, Store
-from broadcast.tracking import Links
-from sandbox.server import Sandbox
-from sandbox.settings import Behaviour, Channel, SandboxSettings, TelegramBot
+from broadcast.message import Rendering
+from broadcast.model import ChannelName, Recipient
+from broadcast.ports import Content
 from storage.open import open_store
 
+T = TypeVar("T")
+
 CONCURRENCY = 64
-#: Far above what any machine does: the engine paces, but never waits for its pace.
-RATE = 1_000_000.0
-MESSAGE = Message(
-    text="Hello [FIRSTNAME], benefits enrolment is open until Friday. It takes about five minutes.",
-    buttons=(Button("enrol", ButtonType.LINK, "Enrol now", url="https://intranet.example/enrol"),),
-)
+BARE, SQLITE, MONGODB = "bare aiohttp", "engine, ledger on SQLite", "engine, ledger on MongoDB"
+#: What is shown, and its program in `bench.peers`.
+PEERS = {"python-telegram-bot": "telegram_bot", "aiogram": "aiogram_bot"}
+_KEY = "telegram/bench"
+_WARM = 500
+
+Runs = Mapping[str, Sequence[Run]]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One sender in one round: how many, in how many seconds, with how much of our own CPU."""
-
-    messages: int
-    seconds: float
-    cpu: float
-
-    @property
-    def rate(self) -> float:
-        return self.messages / self.seconds
-
-    @property
-    def micros(self) -> float:
-        """CPU of the sending process per message, in microseconds."""
-        return self.cpu / self.messages * 1e6
+def content() -> Content:
+    """What one person gets, ready to be sent."""
+    rendering = Rendering(MESSAGE, ChannelName.TELEGRAM, LINKS)
+    return rendering.content(Recipient(id="rcp", first_name="Ann"), "dlv_aaaaaaaaaaaaaaaa")
 
 
-def _serve(pipe: Connection, people: int) -> None:
-    """The sandbox, in its own process."""
-
-    async def main() -> None:
-        settings = SandboxSettings(
-            people={Channel.TELEGRAM: people},
-            started=True,
-            behaviour=Behaviour(auto=False),
-            enforce_limits=False,
-            keep_messages=False,
-        )
-        async with Sandbox(settings).serve() as sandbox:
-            chats = [contact.chat for contact in sandbox.world.directory.contacts()][:people]
-            pipe.send((sandbox.url, chats))
-            await asyncio.to_thread(pipe.recv)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+def bodies(chats: Sequence[str]) -> list[bytes]:
+    """What the engine's channel posts, byte for byte but the token of the link."""
+    fields = calls.of(content()).first.fields
+    return [orjson.dumps({"chat_id": int(chat), **fields}) for chat in chats]
 
 
-@contextmanager
-def _sandbox(people: int) -> Iterator[tuple[str, list[str]]]:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, people))
-    process.start()
-    try:
-        yield here.recv()
-    finally:
-        here.send(None)
-        process.join(10)
-
-
-@contextmanager
-def _timed(messages: int, runs: list[Run]) -> Iterator[None]:
-    cpu, began = _cpu(), time.perf_counter()
-    yield
-    runs.append(Run(messages, time.perf_counter() - began, _cpu() - cpu))
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-async def _bare(url: str, bodies: Sequence[bytes], runs: list[Run]) -> None:
+async def bare(url: str, chats: Sequence[str]) -> Run:
     """The ceiling: the same bodies, as fast as an aiohttp session posts them."""
-    address = f"{url}/telegram/bot{TelegramBot().token}/sendMessage"
+    address = f"{url}/telegram/bot{TOKEN}/sendMessage"
     headers = {"Content-Type": "application/json"}
-    left = iter(bodies)
+    left = iter(bodies(chats))
+    runs: list[Run] = []
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONCURRENCY)) as session:
 
         async def worker() -> None:
@@ -138,126 +88,166 @@ async def _bare(url: str, bodies: Sequence[bytes], runs: list[Run]) -> None:
                 async with session.post(address, data=body, headers=headers) as answer:
                     await answer.read()
 
-        with _timed(len(bodies), runs):
+        with world.timed(len(chats), runs):
             await asyncio.gather(*(worker() for _ in range(CONCURRENCY)))
+    return runs[0]
 
 
-async def _engine(url: str, chats: Sequence[str], links: Links, runs: list[Run]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        store = await open_store(f"sqlite:///{Path(folder) / 'bench.db'}")
-        channel = TelegramChannel(
-            TelegramAccount("telegram/bench", TelegramBot().token, api_url=f"{url}/telegram", rate=RATE)
-        )
-        try:
-            broadcast = await _launched(store, channel, chats)
-            await _drive(store, channel, links, broadcast, runs)
-        finally:
-            await channel.close()
-            await store.close()
+async def engine(url: str, chats: Sequence[str], store_url: str) -> Run:
+    store = await open_store(store_url)
+    channel = world.telegram(url, _KEY)
+    runs: list[Run] = []
+    try:
+        await world.fill(store, _KEY, chats)
+        await world.launch(store, world.at_once("brd_bench", _KEY), [world.account(channel)])
+        with world.timed(len(chats), runs):
+            await world.drive(store, channel, world.UNBOUND, "brd_bench")
+        assert await world.sent(store, "brd_bench") == len(chats)
+    finally:
+        await channel.close()
+        await store.close()
+    return runs[0]
 
 
-async def _launched(store: Store, channel: TelegramChannel, chats: Sequence[str]) -> Broadcast:
-    clock = RealClock()
-    people = [
-        Recipient(id=f"rcp_{chat}", first_name="Ann", identities={ChannelName.TELEGRAM: chat}) for chat in chats
-    ]
-    await store.save_recipients(people)
-    broadcast = Broadcast(
-        id="brd_bench",
-        campaign="cmp_bench",
-        name="bench",
-        message=MESSAGE,
-        audience=Audience(),
-        schedule=Schedule(immediate=True, hours=ALWAYS),
-        policies=Policies(),
-        seed=7,
-        launched_at=clock.now(),
-        launched_by="bench",
-        starts_at=clock.now(),
-    )
-    await store.save_broadcast(broadcast, expected=None)
-    await Launching(store, clock, {channel.account: _account(channel)}).start_due()
-    return broadcast
+def peer(name: str, url: str, chats: Sequence[str]) -> Run:
+    message = content()
+    button = message.buttons[0]
+    order = {
+        "url": url,
+        "token": TOKEN,
+        "chats": list(chats),
+        "concurrency": CONCURRENCY,
+        "text": message.text,
+        "label": button.label,
+        "link": button.url,
+    }
+    told = peering.sent_by(PEERS[name], order, peering.prepared())
+    return Run(int(told["messages"]), told["seconds"], told["cpu"])
 
 
-def _account(channel: TelegramChannel) -> Account:
-    return Account(channel.account, channel.name, channel.features, RATE)
+class Rounds:
+    """Everybody in turn, round after round. Who cannot take part once is asked no more: `missing` says why."""
 
+    def __init__(self, senders: Mapping[str, Callable[[], Run]]) -> None:
+        self.runs: dict[str, list[Run]] = defaultdict(list)
+        self.missing: dict[str, str] = {}
+        self._senders = senders
 
-async def _drive(
-    store: Store, channel: TelegramChannel, links: Links, broadcast: Broadcast, runs: list[Run]
-) -> None:
-    lease = await store.acquire_lease(channel.account, "bench", 3600)
-    assert lease is not None
-    engine = Engine(
-        store,
-        channel,
-        account=_account(channel),
-        lease=lease,
-        clock=RealClock(),
-        links=links,
-        options=Options(concurrency=CONCURRENCY),
-    )
-    count = (await store.deliveries(DeliveryFilter(broadcast.id), Page(1, 1))).total
-    with _timed(count, runs):
-        driving = asyncio.create_task(engine.run())
-        version = await store.control_version()
-        while (found := await store.broadcast(broadcast.id)) and found.status is not BroadcastStatus.COMPLETED:
-            version = await store.wait_control(version)
-        engine.stop()
-        await driving
-    tally = await store.tally(broadcast.id)
-    assert tally["state/telegram/sent"] == count, tally
-
-
-async def _rounds(messages: int, rounds: int) -> tuple[list[Run], list[Run]]:
-    bare: list[Run] = []
-    engine: list[Run] = []
-    links = Links(secret="bench-secret-0123456789", public_url="https://clarion.example")
-    with _sandbox(messages) as (url, chats):
-        bodies = [_body(chat, links) for chat in chats]
-        await _bare(url, bodies[:500], [])  # both sides warm
-        settle()  # as a host does once it has started; it helps both
+    def play(self, rounds: int) -> None:
         for _ in range(rounds):
-            await _bare(url, bodies, bare)
-            await _engine(url, chats, links, engine)
-    return bare, engine
+            for name, send in self._senders.items():
+                if name in self.missing:
+                    continue
+                try:
+                    self.runs[name].append(send())
+                except NotMeasured as why:
+                    self.missing[name] = str(why)
+                    self.runs.pop(name, None)
 
 
-def _body(chat: str, links: Links) -> bytes:
-    """What the engine's channel posts, byte for byte but the token of the link."""
-    from bot.channels.telegram import calls  # noqa: PLC0415 - the bench looks behind the channel's face, once
-    from broadcast.message import Rendering  # noqa: PLC0415 - likewise
+def play(messages: int, rounds: int, *, peers: bool = True) -> Rounds:
+    with world.sandbox(messages) as (url, chats), _Mongo() as mongo:
+        on_loop(bare(url, chats[:_WARM]))  # both sides warm
+        settle()  # as a host does once it has started; it helps both
+        senders: dict[str, Callable[[], Run]] = {
+            BARE: lambda: on_loop(bare(url, chats)),
+            SQLITE: lambda: _in(world.sqlite(), lambda address: on_loop(engine(url, chats, address))),
+            MONGODB: lambda: _in(mongo.one(), lambda address: on_loop(engine(url, chats, address))),
+        }
+        if peers:
+            senders |= {name: partial(peer, name, url, chats) for name in PEERS}
+        found = Rounds(senders)
+        found.play(rounds)
+    return found
 
-    rendering = Rendering(MESSAGE, ChannelName.TELEGRAM, links)
-    call = calls.of(rendering.content(Recipient(id="rcp", first_name="Ann"), "dlv_aaaaaaaaaaaaaaaa")).first
-    return orjson.dumps({"chat_id": int(chat), **call.fields})
+
+class _Mongo:
+    """One server for all rounds; where there is none, that is said when a database is asked for."""
+
+    def __enter__(self) -> _Mongo:
+        self._server = world.mongodb()
+        self._why: NotMeasured | None = None
+        try:
+            self._databases = self._server.__enter__()
+        except NotMeasured as why:
+            self._why = why
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._why is None:
+            self._server.__exit__(None, None, None)
+
+    def one(self) -> AbstractContextManager[str]:
+        if self._why is not None:
+            raise self._why
+        return self._databases.one()
 
 
-def table(bare: Sequence[Run], engine: Sequence[Run]) -> Table:
-    ratio = statistics.median(e.rate / b.rate for e, b in zip(engine, bare, strict=True))
-    shown = Table(title=f"{bare[0].messages} messages a round, {len(bare)} rounds, concurrency {CONCURRENCY}")
-    for name in ("sender", "messages/s", "CPU a message, µs", "against bare aiohttp"):
-        shown.add_column(name, justify="left" if name == "sender" else "right")
-    for name, runs, against in (("bare aiohttp", bare, "1"), ("engine, ledger on SQLite", engine, f"{ratio:.2f}")):
-        rate = statistics.median(run.rate for run in runs)
-        micros = statistics.median(run.micros for run in runs)
-        shown.add_row(name, f"{rate:,.0f}", f"{micros:.0f}", against)
+def _in(place: AbstractContextManager[str], act: Callable[[str], T]) -> T:
+    with place as address:
+        return act(address)
+
+
+def on_loop(work: Awaitable[T]) -> T:
+    async def main() -> T:
+        return await work
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+def ratio(runs: Runs, name: str, against: str) -> float:
+    """The median over the rounds of one rate against another's."""
+    return statistics.median(a.rate / b.rate for a, b in zip(runs[name], runs[against], strict=True))
+
+
+def table(runs: Runs) -> Table:
+    first = runs[BARE][0]
+    title = f"{first.messages} messages a round, {len(runs[BARE])} rounds, concurrency {CONCURRENCY}"
+    shown = Table(title=title)
+    for column in ("sender", "messages/s", "CPU a message, µs", "against bare aiohttp"):
+        shown.add_column(column, justify="left" if column == "sender" else "right", no_wrap=column == "sender")
+    for name, each in runs.items():
+        rate = statistics.median(run.rate for run in each)
+        micros = statistics.median(run.micros for run in each)
+        shown.add_row(name, f"{rate:,.0f}", f"{micros:.0f}", f"{ratio(runs, name, BARE):.2f}")
     return shown
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--messages", type=int, default=5_000)
-    arguments.add_argument("--rounds", type=int, default=3)
+def tell(found: Rounds, given: Figures) -> None:
+    """The rows of the table."""
+    runs = found.runs
+    for name, least in ((SQLITE, 0.7), (MONGODB, 0.6)):
+        what, target = f"{name}: messages a second against bare aiohttp", f"at least {least}"
+        if name in found.missing:
+            given.missed(what, target, found.missing[name])
+        else:
+            share = ratio(runs, name, BARE)
+            given.add(what, f"{share:.2f}", target, held=share >= least)
+    for name in PEERS:
+        what, target = f"{SQLITE}: against {name} in a loop, which keeps nothing", "ahead"
+        if name in found.missing:
+            given.missed(what, target, found.missing[name])
+        elif name in runs:
+            times = ratio(runs, SQLITE, name)
+            given.add(what, f"{times:.1f} times its rate", target, held=times > 1)
+
+
+def main() -> int:
+    arguments = figures.parser(__doc__)
+    arguments.add_argument("--messages", type=int, default=5_000, help="in each round (default: %(default)s)")
+    arguments.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    arguments.add_argument("--no-peers", action="store_true", help="leave the two libraries out")
     chosen = arguments.parse_args()
-    began = datetime.now(UTC)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        bare, engine = runner.run(_rounds(chosen.messages, chosen.rounds))
+    began = time.perf_counter()
+    found = play(chosen.messages, chosen.rounds, peers=not chosen.no_peers)
     console = Console()
-    console.print(table(bare, engine))
-    console.print(f"took {(datetime.now(UTC) - began).total_seconds():.0f} s")
+    console.print(table(found.runs))
+    console.print(f"took {time.perf_counter() - began:.0f} s")
+    given = Figures()
+    tell(found, given)
+    return given.close(chosen.rows)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

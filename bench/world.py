@@ -1,0 +1,238 @@
+"""What benchmarks of sending stand in: the simulated platform in a process of its own, a store on either database,
+a broadcast in it, and an engine that is driven until the last outcome is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import uvloop
+
+from bench.figures import NotMeasured
+from bot.channels.telegram import TelegramAccount, TelegramChannel
+from bot.clock import RealClock
+from broadcast.campaigns import ALWAYS
+from broadcast.engine import Engine
+from broadcast.launching import Launching
+from broadcast.model import (
+    Audience,
+    Broadcast,
+    BroadcastStatus,
+    Button,
+    ButtonType,
+    ChannelName,
+    Conversation,
+    Message,
+    Policies,
+    Recipient,
+    Schedule,
+    conversation_id,
+)
+from broadcast.ports import Account, Channel, Store
+from broadcast.tracking import Links
+from sandbox.server import Sandbox
+from sandbox.settings import Behaviour, SandboxSettings, TelegramBot
+from sandbox.settings import Channel as Platform
+from tests.mongod import MISSING, Databases, ReplicaSet, find_mongod
+
+#: Far above what any machine does: the engine paces, but never waits for its pace.
+UNBOUND = 1_000_000.0
+#: What the simulated platform knows the bot by.
+TOKEN = TelegramBot().token
+MESSAGE = Message(
+    text="Hello [FIRSTNAME], benefits enrolment is open until Friday. It takes about five minutes.",
+    buttons=(Button("enrol", ButtonType.LINK, "Enrol now", url="https://intranet.example/enrol"),),
+)
+LINKS = Links(secret="bench-secret-0123456789", public_url="https://clarion.example")
+_PAGE = 5_000
+_MONGO = ("--wiredTigerCacheSizeGB", "1", "--oplogSize", "256")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One sender in one round: how many, in how many seconds, with how much of its own CPU."""
+
+    messages: int
+    seconds: float
+    cpu: float
+
+    @property
+    def rate(self) -> float:
+        return self.messages / self.seconds
+
+    @property
+    def micros(self) -> float:
+        """CPU of the sending process per message, in microseconds."""
+        return self.cpu / self.messages * 1e6
+
+
+def cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def timed(messages: int, runs: list[Run]) -> Iterator[None]:
+    used, began = cpu(), time.perf_counter()
+    yield
+    runs.append(Run(messages, time.perf_counter() - began, cpu() - used))
+
+
+def peak_memory() -> float:
+    """Of this process, in MiB: since it is what it is, where the system tells, so that what it was started from
+    does not count."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(one for one in status.read_text().splitlines() if one.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    unit = 2**20 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+# --- the platform -------------------------------------------------------------------------------------
+
+
+def _serve(pipe: Connection, people: int) -> None:
+    """The sandbox, in its own process."""
+
+    async def main() -> None:
+        settings = SandboxSettings(
+            people={Platform.TELEGRAM: people},
+            started=True,
+            behaviour=Behaviour(auto=False),
+            enforce_limits=False,
+            keep_messages=False,
+        )
+        async with Sandbox(settings).serve() as sandbox:
+            chats = [contact.chat for contact in sandbox.world.directory.contacts()][:people]
+            pipe.send((sandbox.url, chats))
+            await asyncio.to_thread(pipe.recv)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+@contextmanager
+def sandbox(people: int) -> Iterator[tuple[str, list[str]]]:
+    """Its address, and the chats of so many people."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, people))
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        here.send(None)
+        process.join(10)
+
+
+def telegram(url: str, key: str, rate: float = UNBOUND) -> TelegramChannel:
+    return TelegramChannel(TelegramAccount(key, TOKEN, api_url=f"{url}/telegram", rate=rate))
+
+
+# --- the databases ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def mongodb() -> Iterator[Databases]:
+    """A replica set of one in memory, or the server at MONGODB_URI. Raises `NotMeasured` where there is none."""
+    if uri := os.environ.get("MONGODB_URI"):
+        yield Databases(uri)
+        return
+    program = find_mongod()
+    if program is None:
+        raise NotMeasured(MISSING)
+    replicas = ReplicaSet(program, options=_MONGO)
+    databases = Databases(replicas.url(""))
+    try:
+        yield databases
+    finally:
+        databases.close()
+        replicas.stop()
+
+
+@contextmanager
+def sqlite() -> Iterator[str]:
+    """The address of a new file."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield f"sqlite:///{Path(folder) / 'bench.db'}"
+
+
+# --- a broadcast --------------------------------------------------------------------------------------
+
+
+def account(channel: Channel, rate: float = UNBOUND) -> Account:
+    return Account(channel.account, channel.name, channel.features, rate)
+
+
+async def fill(store: Store, key: str, chats: Sequence[str]) -> None:
+    """People who can be reached on the account, a page at a time."""
+    for begin in range(0, len(chats), _PAGE):
+        page = chats[begin : begin + _PAGE]
+        await store.save_recipients([Recipient(f"rcp_{chat}", first_name="Ann") for chat in page])
+        await store.save_conversations(
+            [
+                Conversation(conversation_id(key, chat), key, ChannelName.TELEGRAM, f"rcp_{chat}", user_id=chat)
+                for chat in page
+            ]
+        )
+
+
+def at_once(id: str, key: str) -> Broadcast:
+    """To everybody on the account, all due as soon as it runs."""
+    now = RealClock().now()
+    return Broadcast(
+        id=id,
+        campaign="cmp_bench",
+        name="bench",
+        message=MESSAGE,
+        audience=Audience(accounts=(key,)),
+        schedule=Schedule(immediate=True, hours=ALWAYS),
+        policies=Policies(),
+        seed=7,
+        launched_at=now,
+        launched_by="bench",
+        starts_at=now,
+    )
+
+
+async def launch(store: Store, broadcast: Broadcast, accounts: Sequence[Account]) -> None:
+    """Plans it, as the host does."""
+    await store.save_broadcast(broadcast, expected=None)
+    await Launching(store, RealClock(), {one.key: one for one in accounts}).start_due()
+
+
+async def drive(store: Store, channel: Channel, rate: float, broadcast: str) -> None:
+    """From the first claim to the last recorded outcome, with the engine as the host runs it."""
+    lease = await store.acquire_lease(channel.account, "bench", 3600)
+    assert lease is not None
+    engine = Engine(
+        store, channel, account=account(channel, rate), lease=lease, clock=RealClock(), links=LINKS
+    )
+    driving = asyncio.create_task(engine.run())
+    over = asyncio.create_task(completed(store, broadcast))
+    await asyncio.wait({driving, over}, return_when=asyncio.FIRST_COMPLETED)
+    engine.stop()
+    await driving  # raises what broke it
+    await over
+    await store.release_lease(lease)
+
+
+async def completed(store: Store, broadcast: str) -> None:
+    version = await store.control_version()
+    while (found := await store.broadcast(broadcast)) and found.status is not BroadcastStatus.COMPLETED:
+        version = await store.wait_control(version)
+
+
+async def sent(store: Store, broadcast: str) -> int:
+    return (await store.tally(broadcast))["state/telegram/sent"]
