@@ -163,6 +163,7 @@ class Engine:
         self._side: set[asyncio.Task[None]] = set()
         self._books: dict[str, _Book] = {}
         self._wake = asyncio.Event()
+        self._away_at = _FIRST  # when the store could not be used last
         self._stopping = False
         self._stale = False
         self._broken: BaseException | None = None
@@ -481,7 +482,8 @@ class Engine:
         """Hands on to the senders what was granted; answers what was refused: it has ended meanwhile, or ends now,
         or is loaded anew."""
         refused = []
-        if granted and (took := self._clock.now() - began) > self._options.intent_life:
+        took = self._clock.now() - began
+        if granted and took > self._options.intent_life and self._away_at < began:
             self._tell_slow(took)
         for item in ready:
             if item.delivery.id in granted:
@@ -691,6 +693,7 @@ class Engine:
             try:
                 done = await self._held(write)
             except StoreUnavailable as error:
+                self._away_at = self._clock.now()
                 self.status.trouble = trouble = f"the store cannot be used: {error}"
                 log.warning("store", action="store_unavailable", account=self._account.key, detail=str(error))
                 await self._pause_for_store()

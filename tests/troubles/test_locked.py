@@ -41,6 +41,8 @@ async def test_a_lock_delays_and_doubles_nothing(stage: Stage, tmp_path: Path, l
             assert stage.arrived == stood < PEOPLE
         await stage.completed()
         await until(lambda: engine.status.trouble is None, "the trouble is over, and still told of")
+    assert said(logged, "store_available")
+    assert not said(logged, "store_slow")
     await stage.assert_each_got_one()
 
 
