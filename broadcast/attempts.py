@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from broadcast import plan, rounds
 from broadcast.calendar import WorkingTime
-from broadcast.evolve import evolver
+from broadcast.evolve import evolver, maker
 from broadcast.model import (
     DELIVERY_MOVES,
     AfterCrash,
@@ -48,6 +48,7 @@ _LONGEST_BACK_OFF = 60
 FRESH = timedelta(seconds=60)
 
 evolve = evolver(Delivery)
+_line_of = maker(Attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +295,7 @@ def _moved(delivery: Delivery, to: DeliveryState, **changes: Any) -> Delivery:
 
 
 def _line(delivery: Delivery, at: datetime, outcome: Outcome, detail: str | None = None) -> Attempt:
-    return Attempt(delivery.id, at, delivery.round, delivery.rung, outcome, detail)
+    return _line_of(delivery.id, at, delivery.round, delivery.rung, outcome, detail)
 
 
 def _detail(answer: Answer) -> str | None:

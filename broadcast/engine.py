@@ -78,8 +78,9 @@ class Options:
     """How much the engine holds at once: `concurrency` sends on their way, `ahead` more whose intents are written;
     `load` is shared among the broadcasts that run. `window` is how far ahead it loads, and how far ahead presence
     is asked where that costs nothing; `intent_life` is how old an intent may be when its send begins, before it is
-    judged anew; `regained` is for how long a lease that ran out, and that nobody took, is taken again; `first` finds
-    first moments; without `brakes` nothing pauses a broadcast but an account that is shut out."""
+    judged anew; `gather` is how long successes may wait to be written together; `regained` is for how long a lease
+    that ran out, and that nobody took, is taken again; `first` finds first moments; without `brakes` nothing pauses
+    a broadcast but an account that is shut out."""
 
     concurrency: int = 64
     ahead: int = 64
@@ -88,6 +89,7 @@ class Options:
     store_retry: timedelta = timedelta(seconds=1)
     presence_retry: timedelta = timedelta(seconds=10)
     intent_life: timedelta = timedelta(seconds=2)
+    gather: timedelta = timedelta(milliseconds=10)
     regained: timedelta = timedelta(seconds=10)
     first: FirstMaker = drawn
     brakes: bool = True
@@ -162,7 +164,8 @@ class Engine:
         self._results: list[Result] = []
         self._side: set[asyncio.Task[None]] = set()
         self._books: dict[str, _Book] = {}
-        self._wake = asyncio.Event()
+        self._wake = asyncio.Event()  # something is to be done
+        self._hurry = asyncio.Event()  # at once
         self._away_at = _FIRST  # when the store could not be used last
         self._stopping = False
         self._stale = False
@@ -183,10 +186,7 @@ class Engine:
             for broadcast in self._running:
                 self._turns.take(broadcast, self._clock.now())
             while not self._stopping:
-                wake_at = await self._turn()
-                if not self._stopping:
-                    await self._clock.wait(self._wake, wake_at)
-                self._wake.clear()
+                await self._rest(await self._turn())
             await self._drain()
         finally:
             tasks = (watch, *self._side, *self._senders)
@@ -197,7 +197,25 @@ class Engine:
     def stop(self) -> None:
         """Begins no more sends; `run` returns once those in flight are recorded."""
         self._stopping = True
+        self._look()
+
+    def _look(self) -> None:
+        """Makes the loop look now."""
         self._wake.set()
+        self._hurry.set()
+
+    async def _rest(self, wake_at: datetime | None) -> None:
+        """Until there is something to do. As long as the senders have enough to go on with, what went well is left
+        to gather: one write for many."""
+        if not self._stopping:
+            await self._clock.wait(self._wake, wake_at)
+        self._hurry.clear()
+        if self._has_ahead() and not (self._halted or self._stale or self._stopping or self._broken):
+            await self._clock.wait(self._hurry, self._clock.now() + self._options.gather)
+        self._wake.clear()
+
+    def _has_ahead(self) -> bool:
+        return len(self._granted) > self._options.ahead // 2
 
     async def _drain(self) -> None:
         while self._memory.flying or self._results or self._granted:
@@ -219,7 +237,7 @@ class Engine:
                 await self._pause_for_store()
                 continue
             self._stale = True
-            self._wake.set()
+            self._look()
 
     async def _recover(self) -> None:
         """Settles what a crash of an earlier owner left in flight."""
@@ -384,7 +402,8 @@ class Engine:
         if self._health.outage and begun:
             return False  # one probe at a time
         enough_asked = len(self._memory.waiting) >= self._roll.worth_asking
-        return self._pacer.is_free(now, unslotted) and begun < self._most_begun and not enough_asked
+        free_at = self._pacer.free_at(unslotted)
+        return free_at is not None and free_at <= now and begun < self._most_begun and not enough_asked
 
     @property
     def _most_begun(self) -> int:
@@ -412,7 +431,7 @@ class Engine:
             for item in self._memory.waiting.pop(user_id, ()):
                 item.not_before = untold.get(user_id, item.not_before)
                 self._memory.queue(item)
-        self._wake.set()
+        self._look()
 
     def _allowed(self, item: Item, now: datetime) -> bool | None:
         return self._roll.allows(item.rules.broadcast, item.conversation.user_id, now)
@@ -553,13 +572,15 @@ class Engine:
             if now - granted.at <= self._options.intent_life and self._is_ripe(item, now):
                 item.delivery = granted.intent
                 self._memory.flying.add(item.delivery.id)
+                if not self._has_ahead():
+                    self._look()
                 return item
             self._hand_back(item)
         return None
 
     def _hand_back(self, item: Item) -> None:
         self._note(attempts.handed_back(item.delivery), item)
-        self._wake.set()
+        self._look()
 
     def _take_back(self) -> None:
         """Whatever is granted and not begun is to be judged anew."""
@@ -582,8 +603,10 @@ class Engine:
         at = self._clock.now()
         self.status.sent.append((at, item.delivery.broadcast))
         answer = await self._answer(item)
-        self._halted = self._halted or not isinstance(answer, Sent)
         self._answers.append(_Answered(item, answer, at, self._clock.now()))
+        if not isinstance(answer, Sent):
+            self._halted = True
+            self._look()
         self._wake.set()
 
     async def _answer(self, item: Item) -> Answer:
@@ -634,7 +657,7 @@ class Engine:
         """A fault of ours in a task ends the run instead of a delivery."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken = error
-            self._wake.set()
+            self._look()
 
     async def _pause_broadcasts(self, detail: str) -> None:
         paused = await self._durably(lambda: self._broadcasts.pause_account(self._account.key, detail))
@@ -682,7 +705,8 @@ class Engine:
             return None
         if len(self._memory.waiting) >= self._roll.worth_asking:
             return None
-        return max(self._pacer.slot(), now)
+        free_at = self._pacer.free_at(len(self._granted))
+        return free_at and max(free_at, now)
 
     # --- a store that cannot write now ----------------------------------------------------------------
 

@@ -42,6 +42,13 @@ class Pacer:
         """Whether one more may go now, beside `taken` others that are about to."""
         return self._counted_from(now) + taken * self.interval <= now
 
+    def free_at(self, ahead: int) -> datetime | None:
+        """When one more send may be prepared beside `ahead` others whose slots are not taken yet: once the first of
+        these slots has come and its own would have. ``None``: not before one of them is taken, since no send is
+        prepared by `catch_up` or more ahead of its slot."""
+        theirs = ahead * self.interval
+        return self.slot() + theirs if not ahead or theirs < self._catch_up else None
+
     def take(self, now: datetime) -> datetime:
         """Uses the next slot for a send that is ready at `now`; answers the instant at which it may go."""
         slot = self.slot()

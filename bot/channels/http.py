@@ -144,8 +144,7 @@ class Http:
                 request = request.headers(headers)
             if body is not None:
                 request = request.body_bytes(body)
-            # Not a byte of the body is read before the head is here: a refusal needs no body.
-            async with request.streamed_read_buffer_limit(0).build_streamed() as response:
+            async with request.build_streamed() as response:
                 return await self._reply(response)
         except PyreqwestError as error:
             return _failure(error, url)
@@ -153,16 +152,10 @@ class Http:
             return NoConnection(f"{error} ({_host(url)})")
 
     async def _reply(self, response: Response) -> Reply:
-        status = response.status
-        try:
-            body = bytes(await response.body_reader.read(self.settings.body_limit) or b"")
-        except PyreqwestError:
-            if status < 300:
-                raise
-            body = b""  # a refusal is one without its explanation too
+        body = bytes(await response.body_reader.read(self.settings.body_limit) or b"")
         header = response.get_header("Retry-After")
         wait = None if header is None else retry_after(header, response.get_header("Date"))
-        return Reply(status, body, wait)
+        return Reply(response.status, body, wait)
 
 
 def _failure(error: PyreqwestError, url: str) -> NoConnection | NoAnswer:

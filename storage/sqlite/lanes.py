@@ -19,11 +19,18 @@ from typing import Any, TypeVar
 
 from broadcast.errors import StoreUnavailable
 from broadcast.tally import Delta
+from storage.sqlite.batches import Rows
 from storage.sqlite.connection import connect, meaning
 
 T = TypeVar("T")
 
 _GROUP = 64  # writes in one transaction at most
+
+_TALLY = Rows(
+    "INSERT INTO tally (broadcast, path, count) VALUES",
+    3,
+    "ON CONFLICT (broadcast, path) DO UPDATE SET count = count + excluded.count",
+)
 
 
 class Unit:
@@ -43,13 +50,7 @@ class Unit:
 
     def finish(self) -> None:
         if self._counts:
-            self.db.executemany(
-                """
-                INSERT INTO tally (broadcast, path, count) VALUES (?, ?, ?)
-                ON CONFLICT (broadcast, path) DO UPDATE SET count = count + excluded.count
-                """,
-                [(*place, delta) for place, delta in self._counts.items() if delta],
-            )
+            _TALLY.run(self.db, [(*place, delta) for place, delta in self._counts.items() if delta])
         if self.control_raised:
             self.db.execute("UPDATE control SET version = version + 1")
 

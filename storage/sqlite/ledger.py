@@ -32,6 +32,7 @@ from storage import changes, codec
 from storage.codec import instant, micros, micros_or_none
 from storage.sqlite import rows
 from storage.sqlite.base import Base, ids, one, words
+from storage.sqlite.batches import Rows, in_one, read
 from storage.sqlite.campaigns import counters
 from storage.sqlite.inbox import apply_waiting
 from storage.sqlite.lanes import Unit
@@ -42,10 +43,31 @@ _SENDING = str(DeliveryState.SENDING)
 _PAGE = 1_000  # rows of an export read at once
 _HOUR = 3_600_000_000
 
-_INSERT_ATTEMPT = """
-    INSERT INTO attempts (key, delivery, previous, at, round, rung, outcome, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_INSERT_INTENT = "INSERT INTO sending (key, account, sends, rung_at) VALUES (?, ?, ?, ?)"
+_DELIVERIES = Rows(
+    """
+    INSERT INTO deliveries (
+        id, broadcast, recipient, position, channel, account, conversation, state, reason, round, rung, due_at,
+        attempts, sends, tries, throttles, rung_at, attempted_at, ended_at, sent_at, platform_message_id,
+        possibly_doubled, delivered_at, read_at, clicked_at
+    ) VALUES
+    """,
+    25,
+)
+_MOVED = Rows(
+    """
+    UPDATE deliveries SET
+        state = v.column1, reason = v.column2, round = v.column3, rung = v.column4, due_at = v.column5,
+        attempts = v.column6, sends = v.column7, tries = v.column8, throttles = v.column9, rung_at = v.column10,
+        attempted_at = v.column11, ended_at = v.column12, sent_at = v.column13, platform_message_id = v.column14,
+        possibly_doubled = v.column15, last_attempt = v.column16
+    FROM (VALUES
+    """,
+    17,
+    ") v WHERE deliveries.key = v.column17",
+)
+_ATTEMPTS = Rows("INSERT INTO attempts (key, delivery, previous, at, round, rung, outcome, detail) VALUES", 8)
+_INTENTS = Rows("INSERT INTO sending (key, account, sends, rung_at) VALUES", 4)
+_OVER = Rows("DELETE FROM sending WHERE key IN (VALUES", 1, ")")
 
 
 class Ledger(Base):
@@ -76,7 +98,7 @@ class Ledger(Base):
             runs = "SELECT 1 FROM broadcasts WHERE id = ? AND status = ?"
             if db.execute(runs, (broadcast, str(BroadcastStatus.RUNNING))).fetchone() is None:
                 return []
-            return [rows.due(row) for row in db.execute(DUE, wanted)]
+            return [rows.due(row) for row in read(db, _DUE_TOGETHER, wanted)]
 
         return await self._read(run)
 
@@ -166,16 +188,7 @@ def _plan(unit: Unit, deliveries: Sequence[Delivery], attempts: Sequence[Attempt
     new = {delivery.id: delivery for delivery in reversed(deliveries) if delivery.id not in known}
     if not new:
         return 0
-    unit.db.executemany(
-        """
-        INSERT INTO deliveries (
-            id, broadcast, recipient, position, channel, account, conversation, state, reason, round, rung, due_at,
-            attempts, sends, tries, throttles, rung_at, attempted_at, ended_at, sent_at, platform_message_id,
-            possibly_doubled, delivered_at, read_at, clicked_at
-        ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        """,
-        [rows.of_delivery(delivery) for delivery in reversed(new.values())],
-    )
+    _DELIVERIES.run(unit.db, [rows.of_delivery(delivery) for delivery in reversed(new.values())])
     lines: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         if attempt.delivery in new:
@@ -185,7 +198,7 @@ def _plan(unit: Unit, deliveries: Sequence[Delivery], attempts: Sequence[Attempt
     flying = [delivery for delivery in new.values() if delivery.state is DeliveryState.SENDING]
     if flying:
         keys = _known(unit.db, [delivery.id for delivery in flying])
-        unit.db.executemany(_INSERT_INTENT, [rows.of_intent(keys[one.id], one) for one in flying])
+        _INTENTS.run(unit.db, [rows.of_intent(keys[one.id], one) for one in flying])
     _count_plan(unit, new.values(), lines)
     unit.raise_control()
     return len(new)
@@ -200,12 +213,14 @@ def _known(db: sqlite3.Connection, wanted: Sequence[str]) -> dict[str, int]:
 def _insert_lines(db: sqlite3.Connection, lines: Mapping[str, Sequence[Attempt]]) -> None:
     keys = _known(db, list(lines))
     line = _next_line(db)
+    written: list[rows.Row] = []
     for id, attempts in lines.items():
         previous = None
         for attempt in attempts:
-            db.execute(_INSERT_ATTEMPT, (line, keys[id], previous, *rows.of_attempt(attempt)))
+            written.append((line, keys[id], previous, *rows.of_attempt(attempt)))
             previous, line = line, line + 1
         db.execute("UPDATE deliveries SET last_attempt = ? WHERE key = ?", (previous, keys[id]))
+    _ATTEMPTS.run(db, written)
 
 
 def _next_line(db: sqlite3.Connection) -> int:
@@ -239,8 +254,8 @@ def _count_plan(unit: Unit, new: Iterable[Delivery], lines: Mapping[str, Sequenc
 _DUE_AT, _POSITION, _ID = 11, 3, 0
 
 #: One running broadcast from a place on; SQLite stops reading where we stop asking. The joins are in this order.
-DUE = f"""
-    SELECT {rows.DELIVERY}, {rows.RECIPIENT}, {rows.CONVERSATION}
+_DUE_COLUMNS = f"{rows.DELIVERY}, {rows.RECIPIENT}, {rows.CONVERSATION}"
+_DUE_FROM = """
     FROM deliveries d INDEXED BY deliveries_due
     CROSS JOIN recipients r ON r.id = d.recipient
     CROSS JOIN conversations c ON c.id = d.conversation
@@ -248,7 +263,9 @@ DUE = f"""
     WHERE d.state = 'planned' AND s.key IS NULL AND d.account = :account AND d.broadcast = :broadcast
     AND (d.due_at, d.position, d.id) > (:first, :position, :id) AND d.due_at <= :last
     ORDER BY d.due_at, d.position, d.id LIMIT :limit
-"""  # noqa: S608 - our columns
+"""
+DUE = f"SELECT {_DUE_COLUMNS} {_DUE_FROM}"
+_DUE_TOGETHER = in_one(_DUE_COLUMNS, _DUE_FROM)
 _EVER = 2**62
 _START = (-_EVER, "")  # behind this place comes the whole plan
 
@@ -262,8 +279,7 @@ LEFT = f"""
 
 
 #: What may be sent of the ids asked. The planner is told the order: a few hundred ids, each looked up.
-GRANTABLE = """
-    SELECT d.id, d.key, d.broadcast, d.channel
+_GRANTABLE_FROM = """
     FROM json_each(:ids) wanted
     CROSS JOIN deliveries d ON d.id = wanted.value
     WHERE d.state = 'planned' AND d.account = :account
@@ -278,13 +294,14 @@ GRANTABLE = """
         WHERE c.id = d.conversation AND c.state <> 'reachable'
     )
 """
+_GRANTED = "d.id, d.key, d.broadcast, d.channel"
+GRANTABLE = f"SELECT {_GRANTED} {_GRANTABLE_FROM}"
+_GRANTABLE_TOGETHER = in_one(_GRANTED, _GRANTABLE_FROM)
 
 
 def _intend(unit: Unit, lease: Lease, deliveries: Sequence[Delivery]) -> list[str]:
-    found = unit.db.execute(
-        GRANTABLE,
-        {"ids": orjson.dumps([delivery.id for delivery in deliveries]).decode(), "account": lease.account},
-    ).fetchall()
+    wanted = orjson.dumps([delivery.id for delivery in deliveries]).decode()
+    found = read(unit.db, _GRANTABLE_TOGETHER, {"ids": wanted, "account": lease.account})
     grantable = {row[0]: row for row in found}
     granted: list[str] = []
     intents = []
@@ -295,7 +312,7 @@ def _intend(unit: Unit, lease: Lease, deliveries: Sequence[Delivery]) -> list[st
             granted.append(delivery.id)
             intents.append((row[1], lease.account, delivery.sends, micros_or_none(delivery.rung_at)))
             alike[row[2], row[3]] += 1
-    unit.db.executemany(_INSERT_INTENT, intents)
+    _INTENTS.run(unit.db, intents)
     for (broadcast, channel), count in alike.items():
         unit.count(broadcast, _sending_deltas(channel), times=count)
     return granted
@@ -309,6 +326,13 @@ def _sending_deltas(channel: str | None) -> Iterable[tally.Delta]:
 
 
 # --- recording ----------------------------------------------------------------------------------------
+
+
+_STORED = in_one(
+    f"d.id, d.key, {rows.STATE}, d.broadcast, d.account, d.conversation, d.channel, d.possibly_doubled, "
+    "d.last_attempt",
+    f"FROM {rows.LEDGER} WHERE d.id IN (SELECT value FROM json_each(?))",  # noqa: S608 - our columns
+)
 
 
 @dataclass(slots=True)
@@ -333,7 +357,7 @@ class _Recording:
         self._unit = unit
         self._account = lease.account
         self._stored: dict[str, _Stored] = {}
-        self._rows: list[rows.Row] = []
+        self._rows: dict[int, rows.Row] = {}  # by key: of two results for one delivery the later one holds
         self._lines: list[rows.Row] = []
         self._begun: list[rows.Row] = []
         self._over: list[tuple[int]] = []
@@ -368,14 +392,7 @@ class _Recording:
         return written
 
     def _load(self, wanted: Sequence[str]) -> None:
-        found = self._unit.db.execute(
-            f"""
-            SELECT d.id, d.key, {rows.STATE}, d.broadcast, d.account, d.conversation, d.channel, d.possibly_doubled,
-                d.last_attempt
-            FROM {rows.LEDGER} WHERE d.id IN (SELECT value FROM json_each(?))
-            """,  # noqa: S608 - our columns
-            (orjson.dumps(wanted).decode(),),
-        )
+        found = read(self._unit.db, _STORED, (orjson.dumps(wanted).decode(),))
         self._stored = {row[0]: _Stored(*row[1:]) for row in found}
 
     def _is_there(self, stored: _Stored, after: Delivery) -> bool:
@@ -400,7 +417,8 @@ class _Recording:
             self._unit.count(stored.broadcast, tally.of_doubt())
         if result.attempt is not None:
             self._try(stored, result.attempt, new_rung=result.new_rung)
-        self._rows.append((rows.own_state(after), *rows.of_progress(after), stored.last_attempt, stored.key))
+        progress = rows.of_progress(after)
+        self._rows[stored.key] = (rows.own_state(after), *progress, stored.last_attempt, stored.key)
         stored.state, stored.possibly_doubled = state, after.possibly_doubled
 
     def _try(self, stored: _Stored, attempt: Attempt, *, new_rung: bool) -> None:
@@ -429,20 +447,11 @@ class _Recording:
     def _flush(self) -> None:
         """An intent that is over is taken away before one that begins is noted."""
         db = self._unit.db
-        db.executemany("DELETE FROM sending WHERE key = ?", self._over)
-        db.executemany(_INSERT_INTENT, self._begun)
-        db.executemany(
-            """
-            UPDATE deliveries SET
-                state = ?, reason = ?, round = ?, rung = ?, due_at = ?, attempts = ?, sends = ?, tries = ?,
-                throttles = ?, rung_at = ?, attempted_at = ?, ended_at = ?, sent_at = ?, platform_message_id = ?,
-                possibly_doubled = ?, last_attempt = ?
-            WHERE key = ?
-            """,
-            self._rows,
-        )
-        db.executemany(_INSERT_ATTEMPT, self._lines)
-        self._rows, self._lines, self._begun, self._over = [], [], [], []
+        _OVER.run(db, self._over)
+        _INTENTS.run(db, self._begun)
+        _MOVED.run(db, [*self._rows.values()])
+        _ATTEMPTS.run(db, self._lines)
+        self._rows, self._lines, self._begun, self._over = {}, [], [], []
 
     def _count(self) -> None:
         """Moves of one kind add the same: one of each is asked for its deltas."""

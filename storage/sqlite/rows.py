@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from broadcast.evolve import maker
 from broadcast.model import (
     Attempt,
     ChannelName,
@@ -29,6 +30,11 @@ from storage.codec import instant, instant_or_none, json_text, micros, micros_or
 
 Row = Sequence[Any]
 T = TypeVar("T")
+
+# One of each for every send: see `evolve` on why they are not made by their constructors.
+_make_delivery = maker(Delivery)
+_make_recipient = maker(Recipient)
+_make_conversation = maker(Conversation)
 
 _CHANNEL = {str(member): member for member in ChannelName}
 _CHANNELS: dict[str | None, ChannelName | None] = {None: None} | {str(member): member for member in ChannelName}
@@ -73,7 +79,7 @@ def _named(kind: str) -> Callable[[Callable[[Row], T]], Callable[[Row], T]]:
 
 @_named("delivery")
 def delivery(row: Row) -> Delivery:
-    return Delivery(
+    return _make_delivery(
         row[0],
         row[1],
         row[2],
@@ -166,7 +172,7 @@ def of_progress(value: Delivery) -> Row:
 @_named("recipient")
 def recipient(row: Row) -> Recipient:
     doc = orjson.loads(row[9])
-    return Recipient(
+    return _make_recipient(
         row[0],
         row[1],
         row[2],
@@ -211,7 +217,7 @@ def of_recipient(value: Recipient) -> Row:
 
 @_named("conversation")
 def conversation(row: Row) -> Conversation:
-    return Conversation(
+    return _make_conversation(
         row[0],
         row[1],
         _CHANNEL[row[2]],

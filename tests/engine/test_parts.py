@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import fields, replace
+from dataclasses import FrozenInstanceError, fields, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from broadcast import virtual_time
-from broadcast.evolve import evolver
-from broadcast.model import Delivery, DeliveryState
+from broadcast.evolve import evolver, maker
+from broadcast.model import Attempt, Delivery, DeliveryState, Outcome, Rung, Window
 from broadcast.pacing import CATCH_UP, WELL, Conversations, Pacer
 from broadcast.virtual_time import Stuck, VirtualClock
 
@@ -25,6 +25,21 @@ def test_evolve_is_replace() -> None:
     assert evolve(delivery) == delivery
     for number, field in enumerate(fields(Delivery)):
         assert evolve(delivery, **{field.name: number}) == replace(delivery, **{field.name: number})  # type: ignore[arg-type]  # any value will do
+
+
+def test_what_is_made_fast_is_what_the_constructor_makes() -> None:
+    """Equal, of the same class, and as frozen."""
+    slow = Attempt("dlv_1", NOON, 1, Rung.FIRST, Outcome.SENT, None)
+    fast = maker(Attempt)("dlv_1", NOON, 1, Rung.FIRST, Outcome.SENT, None)
+    assert (fast, hash(fast), type(fast)) == (slow, hash(slow), Attempt)
+    with pytest.raises(FrozenInstanceError):
+        fast.round = 2  # type: ignore[misc]  # which is what is tried
+
+
+def test_values_that_check_themselves_are_not_made_fast() -> None:
+    """Their check would be passed by."""
+    with pytest.raises(TypeError, match="nothing to check"):
+        maker(Window)
 
 
 # --- virtual time -------------------------------------------------------------------------------------

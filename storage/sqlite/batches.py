@@ -1,0 +1,59 @@
+"""Whole batches in one step of a statement.
+
+With every step the interpreter's lock is let go and taken again, while the loop wants it too: where each row is a
+step, the hand-overs cost more than the work (bench/bench_engine.py). So rows go in many at a time, and what is read
+comes out as one JSON text.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import orjson
+
+Row = Sequence[Any]
+
+#: Rows in one statement at most; smaller powers of two take what is left, so that few statements are ever prepared.
+_MOST = 64
+
+
+class Rows:
+    """A statement over rows of values: `head`, as many of ``(?, …)`` as there are rows, `tail`."""
+
+    def __init__(self, head: str, width: int, tail: str = "") -> None:
+        self._head, self._tail = head, tail
+        self._row = f"({', '.join('?' * width)})"
+
+    def run(self, db: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        """All rows, in their order."""
+        for part in _parts(rows):
+            db.execute(self.sql(len(part)), [*chain.from_iterable(part)])
+
+    @lru_cache(maxsize=8)  # noqa: B019 - one for each statement of this program, which live as long as it does
+    def sql(self, count: int) -> str:
+        return f"{self._head} {', '.join([self._row] * count)} {self._tail}"
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    done, size = 0, _MOST
+    while done < len(rows):
+        while size > len(rows) - done:
+            size //= 2
+        yield rows[done : done + size]
+        done += size
+
+
+def in_one(columns: str, source: str) -> str:
+    """A query whose only row is a JSON array of rows: these columns of what `source` selects from, in its order."""
+    lines = f"SELECT json_array({columns}) AS line {source}"
+    return f"SELECT '[' || coalesce(group_concat(line, ','), '') || ']' FROM ({lines})"  # noqa: S608 - our columns
+
+
+def read(db: sqlite3.Connection, sql: str, parameters: Any) -> list[list[Any]]:
+    """The rows of a query made by `in_one`."""
+    found: list[list[Any]] = orjson.loads(db.execute(sql, parameters).fetchone()[0])
+    return found

@@ -1,0 +1,110 @@
+"""Intents are written ahead of the sends: enough of them to go on with, and none that may not go any more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from broadcast.model import DeliveryState, Holds, Schedule, Throttled
+from tests.engine.world import World
+
+NOON = datetime(2026, 3, 27, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+PEOPLE = [f"p{number:02}" for number in range(30)]
+
+
+def world_of_thirty(rate: float = 1e6, **options: int) -> World:
+    """Everybody at once; each send takes a second, two at a time, eight more may be granted."""
+    world = World(NOON, PEOPLE, schedule=Schedule(immediate=True), rate=rate)
+    world.presence = None
+    world.channel.takes = SECOND
+    world.options = replace(world.options, **({"concurrency": 2, "ahead": 8} | options))  # type: ignore[arg-type]  # numbers
+    return world
+
+
+def states(world: World) -> Counter[DeliveryState]:
+    return Counter(delivery.state for delivery in world.deliveries())
+
+
+def test_no_more_are_on_their_way_than_may_be() -> None:
+    """However many are granted: two a second, one pair after the other."""
+    world = world_of_thirty()
+    world.run()
+    begun = sorted((at - NOON) // SECOND for _, at in world.channel.sends)
+    assert begun == [number // 2 for number in range(30)]
+    assert states(world) == {DeliveryState.SENT: 30}
+
+
+def test_intents_are_written_ahead() -> None:
+    """So that a place that becomes free does not wait for storage."""
+    world = world_of_thirty()
+    world.run(until=NOON + SECOND / 2)
+    counted = world.read(lambda: world.store.tally("brd_1"))
+    assert states(world)[DeliveryState.SENT] == 2, "the two on their way come to their end"
+    assert isinstance(counted, dict)
+    assert counted["state/teams/planned"] == 28, "and the eight that were granted are handed back"
+
+
+def test_what_was_granted_is_not_sent_after_a_stop() -> None:
+    """Only what was on its way is."""
+    world = world_of_thirty()
+    world.at(NOON + SECOND * 1.5, lambda: world.broadcasts.stop("brd_1"))
+    world.run()
+    assert [at for _, at in world.channel.sends if at > NOON + SECOND * 1.5] == []
+    assert states(world) == {DeliveryState.SENT: 4, DeliveryState.CANCELLED: 26}
+
+
+def test_somebody_granted_who_unsubscribes_gets_nothing() -> None:
+    """Their intent is taken back like any other, and they are skipped."""
+    world = world_of_thirty()
+    world.at(NOON + SECOND / 2, lambda: world.store.set_unsubscribed("p03", world.clock.now()))
+    world.run()
+    assert "p03" not in {who for who, _ in world.channel.sends}
+    assert states(world) == {DeliveryState.SENT: 29, DeliveryState.SKIPPED: 1}
+
+
+def test_what_was_granted_waits_while_the_account_is_held() -> None:
+    """An answer 429 that holds the account holds those behind it, whose intents are written."""
+    world = world_of_thirty()
+    world.channel.answers = {"p00": [Throttled(SECOND * 60, Holds.ACCOUNT)]}
+    world.run()
+    during = [at for _, at in world.channel.sends if NOON + SECOND < at < NOON + SECOND * 61]
+    assert during == []
+    assert states(world) == {DeliveryState.SENT: 30}
+
+
+def test_sends_keep_their_distance_when_places_become_free_at_once() -> None:
+    """The account's rate holds for sends, not for intents."""
+    world = world_of_thirty(rate=10.0, concurrency=5)
+    world.run()
+    begun = sorted(at for _, at in world.channel.sends)
+    assert min(later - earlier for earlier, later in pairwise(begun)) >= SECOND / 10
+
+
+def test_an_intent_that_grew_old_is_judged_anew() -> None:
+    """Sends that take long make those behind them wait longer than an intent lives: at the end all have gone, each
+    once."""
+    world = world_of_thirty()
+    world.channel.takes = SECOND * 5
+    world.run()
+    assert Counter(who for who, _ in world.channel.sends) == dict.fromkeys(PEOPLE, 1)
+
+
+def test_what_goes_well_is_written_together() -> None:
+    """As long as there is enough to go on with, successes gather."""
+    world = world_of_thirty(concurrency=1, ahead=20)
+    world.people = [f"p{number:03}" for number in range(200)]
+    world.channel.takes = timedelta(milliseconds=1)
+    writes: list[int] = []
+    record = world.store.record
+
+    async def counted(lease, results):  # type: ignore[no-untyped-def]  # as the method it stands before
+        writes.append(len(results))
+        return await record(lease, results)
+
+    world.store.record = counted  # type: ignore[method-assign]  # a look at what is written
+    world.run()
+    assert sum(writes) == 200
+    assert len(writes) <= 50
