@@ -417,7 +417,8 @@ class Ledger(Protocol):
     async def delivery(self, id: str) -> Delivery | None: ...
 
     async def deliveries(self, filter: DeliveryFilter, page: Page) -> Listing[tuple[Delivery, Recipient]]:
-        """In the order of the plan."""
+        """In the order of the plan. Nobody asks once `deliveries_removed_at` is set: `total` may come from the
+        counters, which stay."""
 
     def all_deliveries(self, filter: DeliveryFilter) -> AsyncIterator[tuple[Delivery, Recipient]]:
         """The same, streamed, in memory that does not grow with their number."""
