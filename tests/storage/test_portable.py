@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from broadcast.errors import Conflict
 from broadcast.model import (
     Audience,
+    BroadcastStatus,
     Campaign,
     ChannelName,
     DeliveryState,
@@ -41,6 +42,7 @@ from tests.storage.builders import (
     absent,
     at,
     attempt,
+    broadcast,
     campaign,
     delivery,
     dispatch,
@@ -108,6 +110,17 @@ async def furnish(url: str) -> None:
         await store.save_token(ApiToken("tok_1", "hash", "admin", "first", NOW))
         await store.remember_answer("POST /x", "print", b"\x00{}", NOW)
         await store.release_lease(lease)
+        await furnish_old(store)
+
+
+async def furnish_old(store: Store) -> None:
+    """A broadcast whose deliveries were being removed: its counters, and half of them."""
+    await store.save_broadcast(broadcast("brd_old"), expected=None)
+    skipped: dict[str, Any] = {"state": DeliveryState.SKIPPED, "reason": Reason.CAPPED}
+    await store.plan([delivery(name, "brd_old", place, **skipped) for place, name in enumerate(("ann", "ben"))])
+    old = broadcast("brd_old", BroadcastStatus.COMPLETED, finished_at=at(1), deliveries_removed_at=at(2))
+    await store.save_broadcast(old, expected=BroadcastStatus.RUNNING)
+    assert await store.remove_deliveries("brd_old", 1) == 1
 
 
 async def seen(url: str) -> list[Any]:
@@ -119,6 +132,7 @@ async def seen(url: str) -> list[Any]:
             await store.audience(Audience(), after="", limit=100),
             await store.campaigns(status=None, q="", channel=None, page=PAGE),
             await store.broadcasts(page=PAGE),
+            await store.outlived([BroadcastStatus.COMPLETED], finished_before=at(9), after=None, limit=9),
             await store.was_seen(ACCOUNT, "update-7"),
             await store.presence_seen(),
             await store.tokens(),
@@ -260,7 +274,7 @@ async def test_the_sums_name_every_kind(sqlite: str, tmp_path: Path) -> None:
     await furnish(sqlite)
     counts = {one.kind: one.source.count for one in await carry(sqlite, address(tmp_path / "to.db"))}
     assert counts.keys() == {*KINDS, "attempts", "events"}
-    assert (counts["deliveries"], counts["attempts"], counts["events"], counts["waiting"]) == (4, 2, 2, 2)
+    assert (counts["deliveries"], counts["attempts"], counts["events"], counts["waiting"]) == (5, 2, 2, 2)
     assert all(counts.values())
 
 
