@@ -90,7 +90,7 @@ class Options:
     presence_retry: timedelta = timedelta(seconds=10)
     intent_life: timedelta = timedelta(seconds=2)
     gather: timedelta = timedelta(milliseconds=10)
-    regained: timedelta = timedelta(seconds=10)
+    regained: timedelta = timedelta(seconds=5)
     first: FirstMaker = drawn
     brakes: bool = True
 
