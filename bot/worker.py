@@ -112,11 +112,19 @@ class Worker:
     async def _pause_what_waits_for(self, one: ConfiguredAccount) -> None:
         """Broadcasts that have something left for an account without its credential would wait for ever without a
         word. Unless another process drives it: that one has the credential."""
-        with suppress(StoreUnavailable):
-            lease = await self._store.acquire_lease(one.key, self._owner, self._terms.lease)
-            if lease is None:
-                return
+        while True:
             try:
-                await Broadcasts(self._store, self._clock).pause_account(one.key, one.trouble or "is not connected")
-            finally:
+                return await self._pause_unless_driven(one)
+            except StoreUnavailable as error:
+                log.warning("not paused yet", action="store_unavailable", account=one.key, detail=str(error))
+            await asyncio.sleep(self._terms.ask_again)
+
+    async def _pause_unless_driven(self, one: ConfiguredAccount) -> None:
+        lease = await self._store.acquire_lease(one.key, self._owner, self._terms.lease)
+        if lease is None:
+            return
+        try:
+            await Broadcasts(self._store, self._clock).pause_account(one.key, one.trouble or "is not connected")
+        finally:
+            with suppress(StoreUnavailable):
                 await self._store.release_lease(lease)

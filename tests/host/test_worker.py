@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+import pytest
+
 from bot.accounts import Accounts, ConfiguredAccount
 from bot.chance import SystemChance
 from bot.clock import RealClock
@@ -12,8 +14,10 @@ from bot.leases import Standing, Terms
 from bot.settings import TelegramSettings
 from bot.worker import Worker
 from broadcast.campaigns import Campaigns
+from broadcast.errors import StoreUnavailable
 from broadcast.launching import Launching
 from broadcast.model import BroadcastReason, BroadcastStatus
+from broadcast.ports import Lease
 from broadcast.tracking import Links
 from storage.memory import MemoryStore
 from tests.host.stage import AT_ONCE, KEY, Recorder, accounts, add_ann
@@ -92,6 +96,26 @@ async def test_a_broadcast_that_waits_for_a_missing_credential_pauses_with_the_r
     assert found is not None
     assert found.reason is BroadcastReason.ACCOUNT_DISCONNECTED
     assert "set CLARION_TELEGRAM_TOKEN" in str(found.reason_detail)
+    await driving.stop()
+
+
+async def test_a_store_that_is_away_does_not_keep_it_from_being_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again until it is done."""
+    store = MemoryStore()
+    id = await launched(store)
+    acquire, asked = store.acquire_lease, []
+
+    async def fail_once(account: str, owner: str, seconds: float) -> Lease | None:
+        asked.append(account)
+        if len(asked) == 1:
+            raise StoreUnavailable("the disk is full; make room")
+        return await acquire(account, owner, seconds)
+
+    monkeypatch.setattr(store, "acquire_lease", fail_once)
+    missing = ConfiguredAccount(TelegramSettings(name="default"), None, "missing")
+    driving = worker(store, Accounts({KEY: missing}))
+    await until(store, id, BroadcastStatus.PAUSED)
+    assert len(asked) == 2
     await driving.stop()
 
 
