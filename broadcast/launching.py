@@ -194,9 +194,11 @@ class Launching:
                 await self._broadcasts.pull(broadcast.id, brake)
             return False
         claimed = move_broadcast(broadcast, BroadcastStatus.INITIALIZING)
+        self._cut_short.add(broadcast.id)  # also where the store cannot tell whether it was claimed
         try:
             await self._store.save_broadcast(claimed, expected=BroadcastStatus.SCHEDULED)
         except Conflict:
+            self._cut_short.discard(broadcast.id)
             return False  # another host was first, or somebody stopped it
         await self._go_on(claimed)
         return True

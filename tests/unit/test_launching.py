@@ -443,6 +443,32 @@ class Failing(MemoryStore):
         return await super().plan(deliveries)
 
 
+class Mute(MemoryStore):
+    """Claims a broadcast, and then cannot say so, once."""
+
+    told = False
+
+    async def save_broadcast(self, broadcast: Broadcast, *, expected: BroadcastStatus | None) -> None:
+        await super().save_broadcast(broadcast, expected=expected)
+        if expected is B.SCHEDULED and not self.told:
+            self.told = True
+            raise StoreUnavailable("the connection was lost in the middle of a write")
+
+
+async def test_a_start_whose_claim_was_written_untold_is_taken_up_again() -> None:
+    """Whoever claimed it goes on with it, without a restart."""
+    office = Office(store=Mute())
+    await office.hire(*PEOPLE)
+    broadcast = await office.launched()
+    knocking = office.launching
+    with pytest.raises(StoreUnavailable):
+        await knocking.start_due()
+    assert await office.status(broadcast) is B.INITIALIZING
+    await knocking.start_due()
+    assert await office.status(broadcast) is B.RUNNING
+    await all_are_planned(office)
+
+
 async def test_a_plan_that_the_store_cut_short_is_taken_up_again() -> None:
     """Without a restart: the next knock goes on with it, once."""
     store = Failing()
