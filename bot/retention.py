@@ -22,7 +22,7 @@ LEASE = "clarion/retention"
 #: Real seconds between two sweeps, and after one that failed.
 EVERY = 3600.0
 AGAIN = 60.0
-#: Real seconds between two pieces of a sweep: three times as long as a piece takes on SQLite.
+#: Real seconds between two pieces of a sweep: several times as long as a piece takes on SQLite.
 BREATH = 0.05
 
 

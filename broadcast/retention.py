@@ -22,7 +22,7 @@ from broadcast.ports import Clock, Store
 #: Those whose deliveries are folded. One that failed never had any.
 FOLDED = frozenset({BroadcastStatus.COMPLETED, BroadcastStatus.STOPPED})
 #: Deliveries removed at once: some milliseconds of a writer that sends wait for.
-BATCH = 200
+BATCH = 100
 #: How long what tells a repeat from something new is kept at least. No platform repeats a callback for longer than
 #: a day, and an `Idempotency-Key` holds for one.
 REPEATS = timedelta(days=7)
