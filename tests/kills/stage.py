@@ -74,6 +74,7 @@ class Stage:
     arrivals: dict[str, list[Arrival]] = field(default_factory=dict)
     """What people received, by the broadcast's name."""
     _seq: int = 0
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def programs(self) -> list[Program]:
@@ -87,7 +88,11 @@ class Stage:
             return await answer.json()
 
     async def look(self) -> dict[str, list[Arrival]]:
-        """Everything that people received until now."""
+        """Everything that people received until now. Several ask at once: nothing is read twice."""
+        async with self._looking:
+            return await self._looked()
+
+    async def _looked(self) -> dict[str, list[Arrival]]:
         while True:
             page = await self.platforms("GET", f"/messages?since_seq={self._seq}&limit=1000")
             for item in page["items"]:
