@@ -47,6 +47,8 @@ _LONGEST_BACK_OFF = 60
 #: An answer on presence is used for this long, the last instant included.
 FRESH = timedelta(seconds=60)
 
+_NotSent = Throttled | Faulty | Unknown | Never | BadContent | StopAccount
+
 evolve = evolver(Delivery)
 _line_of = maker(Attempt)
 
@@ -146,6 +148,8 @@ def answered(
 ) -> Result:
     """What the platform's answer to the send begun at `at` means; it came at `now`. `outage`: the account is in
     one, so that failures use up no tries."""
+    if isinstance(answer, Sent):  # nearly all of them: no step in between
+        return _sent(delivery, answer, at)
     tried, new_rung = _tried(delivery, at)
     moved, outcome = _judged(tried, answer, rules, at=at, now=now, outage=outage)
     return Result(
@@ -154,17 +158,29 @@ def answered(
         attempt=_line(delivery, at, outcome, _detail(answer)),
         new_rung=new_rung,
         marks=answer.marks if isinstance(answer, Never) else None,
-        reference=answer.reference if isinstance(answer, Sent) else None,
     )
 
 
+def _sent(delivery: Delivery, answer: Sent, at: datetime) -> Result:
+    new_rung = _begins_rung(delivery)
+    moved = _ended(
+        delivery,
+        DeliveryState.SENT,
+        None,
+        at,
+        attempted_at=at,
+        attempts=delivery.attempts + new_rung,
+        sent_at=at,
+        platform_message_id=answer.message_id,
+    )
+    line = _line(delivery, at, Outcome.SENT)
+    return Result(delivery.state, moved, line, new_rung=new_rung, reference=answer.reference)
+
+
 def _judged(
-    delivery: Delivery, answer: Answer, rules: Rules, *, at: datetime, now: datetime, outage: bool
+    delivery: Delivery, answer: _NotSent, rules: Rules, *, at: datetime, now: datetime, outage: bool
 ) -> tuple[Delivery, Outcome]:
     match answer:
-        case Sent(message_id=message_id):
-            sent = _ended(delivery, DeliveryState.SENT, None, at, sent_at=at, platform_message_id=message_id)
-            moved = sent, Outcome.SENT
         case Throttled():
             moved = _throttled(delivery, answer, rules, now=now), Outcome.THROTTLED
         case Faulty():
@@ -276,9 +292,14 @@ def recovered(delivery: Delivery, broadcast: Broadcast, now: datetime) -> Result
 
 def _tried(delivery: Delivery, at: datetime) -> tuple[Delivery, bool]:
     """The delivery with one more attempt line at `at`, and whether that is the first of its (round, rung)."""
-    latest, begun = delivery.attempted_at, delivery.rung_at
-    new_rung = begun is None or latest is None or latest < begun
+    new_rung = _begins_rung(delivery)
     return evolve(delivery, attempted_at=at, attempts=delivery.attempts + new_rung), new_rung
+
+
+def _begins_rung(delivery: Delivery) -> bool:
+    """Whether its next attempt is the first of its (round, rung)."""
+    latest, begun = delivery.attempted_at, delivery.rung_at
+    return begun is None or latest is None or latest < begun
 
 
 def _ended(
@@ -298,5 +319,5 @@ def _line(delivery: Delivery, at: datetime, outcome: Outcome, detail: str | None
     return _line_of(delivery.id, at, delivery.round, delivery.rung, outcome, detail)
 
 
-def _detail(answer: Answer) -> str | None:
-    return None if isinstance(answer, Sent) else (answer.detail or None)
+def _detail(answer: _NotSent) -> str | None:
+    return answer.detail or None

@@ -367,7 +367,8 @@ class Engine:
         """Those whose slot has come, at most as many as may be in flight; the others are judged or put aside."""
         ready: list[Item] = []
         taken = Counter(granted.item.delivery.broadcast for granted in self._granted)
-        while self._may_send(now, len(ready)) and (item := self._next_item(now, taken)) is not None:
+        room = self._room(now)
+        while self._may_go_on(len(ready), room) and (item := self._next_item(now, taken)) is not None:
             if (result := attempts.late(item.delivery, item.rules, now)) is not None:
                 self._note(result, item)
             elif (allowed := self._allowed(item, now)) is None:
@@ -386,6 +387,8 @@ class Engine:
 
     def _next_item(self, now: datetime, taken: Mapping[str, int]) -> Item | None:
         """The first of the broadcast whose turn it is, of those whose own rate allows another send."""
+        if (only := self._memory.only) is not None:
+            return self._memory.pop(only, now) if self._is_free(only, now, taken[only]) else None
 
         def choose(due: Sequence[tuple[str, Key]]) -> str | None:
             free = [broadcast for broadcast, _ in due if self._is_free(broadcast, now, taken[broadcast])]
@@ -396,14 +399,16 @@ class Engine:
     def _is_free(self, broadcast: str, now: datetime, taken: int) -> bool:
         return self._turns.is_free(broadcast, now, taken) and taken < self._allowed_yet.get(broadcast, _MOST)
 
-    def _may_send(self, now: datetime, taken: int) -> bool:
-        unslotted = len(self._granted) + taken
-        begun = len(self._memory.flying) + unslotted
-        if self._health.outage and begun:
-            return False  # one probe at a time
-        enough_asked = len(self._memory.waiting) >= self._roll.worth_asking
-        free_at = self._pacer.free_at(unslotted)
-        return free_at is not None and free_at <= now and begun < self._most_begun and not enough_asked
+    def _room(self, now: datetime) -> int:
+        """How many more may be granted now."""
+        granted = len(self._granted)
+        begun = len(self._memory.flying) + granted
+        if self._health.outage:
+            return 0 if begun else min(1, self._pacer.room(now, granted))  # one probe at a time
+        return min(self._most_begun - begun, self._pacer.room(now, granted))
+
+    def _may_go_on(self, taken: int, room: int) -> bool:
+        return taken < room and len(self._memory.waiting) < self._roll.worth_asking
 
     @property
     def _most_begun(self) -> int:
@@ -559,13 +564,12 @@ class Engine:
 
     async def _send_on(self) -> None:
         """Sends what is granted, one after the other, until nothing is left."""
-        while (item := self._next_granted()) is not None:
-            await self._deliver(item)
+        while (item := self._next_granted(now := self._clock.now())) is not None:
+            await self._deliver(item, now)
 
-    def _next_granted(self) -> Item | None:
+    def _next_granted(self, now: datetime) -> Item | None:
         """The next that may begin; what has waited too long is handed back. ``None``: nothing, or the loop is to
         look first."""
-        now = self._clock.now()
         while self._granted and not (self._halted or self._stale or self._stopping):
             granted = self._granted.popleft()
             item = granted.item
@@ -594,13 +598,12 @@ class Engine:
             self._take_back()
         self._send()
 
-    async def _deliver(self, item: Item) -> None:
-        now = self._clock.now()
-        slot = self._pacer.take(now)
+    async def _deliver(self, item: Item, now: datetime) -> None:
+        at = slot = self._pacer.take(now)
         self._turns.take(item.delivery.broadcast, now)
         if slot > now:
             await self._clock.sleep_until(slot)
-        at = self._clock.now()
+            at = self._clock.now()
         self.status.sent.append((at, item.delivery.broadcast))
         answer = await self._answer(item)
         self._answers.append(_Answered(item, answer, at, self._clock.now()))

@@ -93,6 +93,18 @@ class Memory:
         chosen = choose(due) if due else None
         return None if chosen is None else heapq.heappop(self._queues[chosen])[2]
 
+    @property
+    def only(self) -> str | None:
+        """The broadcast that has a queue, if no other has."""
+        return next(iter(self._queues)) if len(self._queues) == 1 else None
+
+    def pop(self, broadcast: str, now: datetime) -> Item | None:
+        """The first of the broadcast, if it may go now; it stays known."""
+        queue = self._queues[broadcast]
+        while queue and not self._holds(queue[0][2]):
+            heapq.heappop(queue)  # forgotten while it was queued
+        return heapq.heappop(queue)[2] if queue and queue[0][0][0] <= now else None
+
     def forget(self, item: Item) -> None:
         self.drop(item.delivery.id)
 

@@ -19,6 +19,7 @@ CATCH_UP = timedelta(milliseconds=20)
 
 #: No two sends are further apart, however small the share: about a year.
 _LONGEST_INTERVAL = 1e13
+_NOTHING, _RESOLUTION = timedelta(), timedelta.resolution
 
 
 class Pacer:
@@ -48,6 +49,13 @@ class Pacer:
         prepared by `catch_up` or more ahead of its slot."""
         theirs = ahead * self.interval
         return self.slot() + theirs if not ahead or theirs < self._catch_up else None
+
+    def room(self, now: datetime, ahead: int) -> int:
+        """How many sends may be prepared now beside these, in the sense of `free_at`."""
+        late = now - self.slot()
+        if late < _NOTHING:
+            return 0
+        return max(0, min(late, self._catch_up - _RESOLUTION) // self.interval + 1 - ahead)
 
     def take(self, now: datetime) -> datetime:
         """Uses the next slot for a send that is ready at `now`; answers the instant at which it may go."""
