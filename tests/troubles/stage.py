@@ -12,8 +12,12 @@ from typing import Any
 
 from structlog.typing import EventDict
 
+from bot.accounts import Accounts, ConfiguredAccount, Face
 from bot.channels.telegram import TelegramAccount, TelegramChannel
 from bot.clock import RealClock
+from bot.leases import Terms
+from bot.settings import TelegramSettings
+from bot.worker import Worker
 from broadcast.campaigns import ALWAYS
 from broadcast.engine import Engine, Options
 from broadcast.errors import StoreUnavailable
@@ -35,6 +39,7 @@ from broadcast.ports import Account, DeliveryFilter, Lease, Store
 from broadcast.tracking import Links
 from sandbox.server import Sandbox
 from sandbox.settings import Behaviour, Channel, SandboxSettings, TelegramBot
+from tests.host.stage import Inlet
 
 PEOPLE = 240
 RATE = 120.0
@@ -109,6 +114,20 @@ class Stage:
             clock=self.clock,
             links=LINKS,
             options=options,
+        )
+
+    def worker(self, owner: str, store: Store | None = None) -> Worker:
+        """A worker that has this account, with leases that last a second."""
+        face = Face(self.channel, Inlet(), self.channel.check)
+        settings = TelegramSettings(name=self.key.rpartition("/")[2], rate=self.account.rate)
+        return Worker(
+            store or self.store,
+            Accounts({self.key: ConfiguredAccount(settings, face, None, connected=True)}),
+            clock=self.clock,
+            links=LINKS,
+            owner=owner,
+            options=QUICK,
+            terms=Terms(lease=1.0, renew=0.2, ask_again=0.05),
         )
 
     @asynccontextmanager

@@ -8,15 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bot.accounts import Accounts, ConfiguredAccount, Face
-from bot.leases import Standing, Terms
-from bot.settings import TelegramSettings
-from bot.worker import Worker
+from bot.leases import Standing
 from sandbox.server import Sandbox
 from storage.sqlite import SqliteStore
-from tests.host.stage import Inlet
 from tests.troubles.locks import LOCKED, locked
-from tests.troubles.stage import KEY, LINKS, PEOPLE, QUICK, Logged, Stage, said, until, waits
+from tests.troubles.stage import KEY, PEOPLE, Logged, Stage, said, until, waits
 
 
 @pytest.fixture
@@ -49,17 +45,7 @@ async def test_a_lock_delays_and_doubles_nothing(stage: Stage, tmp_path: Path, l
 async def test_a_lock_that_outlasts_the_lease_doubles_nothing(stage: Stage, tmp_path: Path, logged: Logged) -> None:
     """Nobody else could take the account either: what was in flight is recorded once it can be, not sent again."""
     await stage.launch()
-    face = Face(stage.channel, Inlet(), stage.channel.check)
-    one = ConfiguredAccount(TelegramSettings(name="news", rate=stage.account.rate), face, None, connected=True)
-    worker = Worker(
-        stage.store,
-        Accounts({KEY: one}),
-        clock=stage.clock,
-        links=LINKS,
-        owner="worker-1",
-        options=QUICK,
-        terms=Terms(lease=1.0, renew=0.2, ask_again=0.05),
-    )
+    worker = stage.worker("worker-1")
     worker.start()
     try:
         await stage.arrive(PEOPLE // 4)

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from bot.leases import Standing
 from broadcast.model import DeliveryState
 from broadcast.ports import Lease, Result
 from sandbox.server import Sandbox
 from storage.mongo import MongoStore, connection
 from tests import mongod
 from tests.troubles.proxy import Proxy, proxied
-from tests.troubles.stage import PEOPLE, QUICK, Logged, Stage, said, until, waits
+from tests.troubles.stage import KEY, PEOPLE, QUICK, Logged, Stage, said, until, waits
 
 IMPATIENT = "serverSelectionTimeoutMS=500&connectTimeoutMS=500&heartbeatFrequencyMS=500"
 AWAY = "MongoDB: no primary answers; check the address, the network, and that mongod runs"
@@ -108,6 +109,37 @@ async def test_a_network_that_is_cut_delays_and_doubles_nothing(
             await proxy.mend()
             await stage.completed()
         await stage.assert_each_got_one()
+
+
+async def test_who_is_cut_off_gives_way_to_a_colleague(
+    sandbox: Sandbox, client: MongoClient[dict[str, Any]], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker takes the account and ends the broadcast; of what was in flight nobody can know, and it is
+    listed. Once the network is whole the first one stands by, and has changed nothing."""
+    be_impatient(monkeypatch)
+    colleague = await MongoStore.open(url)
+    async with cut_off(client, url) as (proxy, address), staged(sandbox, address) as stage:
+        first, second = stage.worker("worker-1"), stage.worker("worker-2", colleague)
+        try:
+            first.start()
+            await stage.arrive(PEOPLE // 4)
+            second.start()
+            await proxy.cut()
+            await stage.completed(colleague)
+            found = await stage.rows(colleague)
+            await proxy.mend()
+            await until(lambda: first.standings[KEY] is Standing.STANDING_BY, "the first one does not give way")
+            assert await stage.rows(colleague) == found
+            assert {row.state for row in found.values()} == {DeliveryState.SENT}
+            copies = stage.copies()
+            assert min(copies.values()) == 1
+            assert {who for who, number in copies.items() if number > 1} <= {
+                who for who, row in found.items() if row.possibly_doubled
+            }
+        finally:
+            await first.stop()
+            await second.stop()
+            await colleague.close()
 
 
 async def intended(client: MongoClient[dict[str, Any]], url: str) -> set[str]:
