@@ -108,8 +108,11 @@ class Access:
             cursor = cursor.hint(hint)
         return await cursor.to_list(None)
 
-    async def piped(self, collection: str, pipeline: Sequence[Document]) -> list[dict[str, Any]]:
-        cursor = self._db[collection].aggregate(list(pipeline), batchSize=_AT_ONCE, session=self._session)
+    async def piped(
+        self, collection: str, pipeline: Sequence[Document], *, hint: str | None = None
+    ) -> list[dict[str, Any]]:
+        hinted = {} if hint is None else {"hint": hint}
+        cursor = self._db[collection].aggregate(list(pipeline), batchSize=_AT_ONCE, session=self._session, **hinted)
         return await cursor.to_list(None)
 
     async def with_others(
@@ -120,7 +123,8 @@ class Access:
         others: Mapping[str, tuple[str, Document, Document]],
     ) -> tuple[list[dict[str, Any]], Mapping[str, list[dict[str, Any]]]]:
         """Those that fit, and if there are any what fits in `others` (by name: collection, filter, fields), all as
-        of one moment and in one command."""
+        of one moment and in one command. The filter names ids, and they are what is read by: the server's own
+        choice may be an index in which all of a state lies, to be gone through to its end."""
         pipeline: list[Document] = [
             {"$match": filter},
             {"$project": fields},
@@ -129,7 +133,7 @@ class Access:
         for name, (other, wanted, shown) in others.items():
             stages = [{"$match": wanted}, {"$project": shown}]
             pipeline.append({"$lookup": {"from": other, "pipeline": stages, "as": name}})
-        together = await self.piped(collection, pipeline)
+        together = await self.piped(collection, pipeline, hint="_id_")
         return (together[0]["found"], together[0]) if together else ([], {key: [] for key in others})
 
     async def count(self, collection: str, filter: Document) -> int:

@@ -287,6 +287,21 @@ async def test_what_is_due_is_read_no_further_than_asked(
     assert max(one["keysExamined"] for one in read) <= 12
 
 
+async def test_an_intent_looks_at_no_more_than_it_names(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """However many others are planned: what may be sent is read by id, not by going through all that waits."""
+    store = await opened()
+    lease, planned = await launch(store, *[f"n{number:03}" for number in range(300)])
+    wanted = [replace(one, sends=1, rung_at=NOW) for one in planned[:150]]  # the first that are due, as ever
+    db = database(client, url)
+    db.command("profile", 2)
+    assert len(await store.intend(lease, wanted, NOW)) == 150
+    db.command("profile", 0)
+    read = [*db["system.profile"].find({"command.aggregate": "deliveries"})]
+    assert [one["planSummary"] for one in read] == ["IXSCAN { _id: 1 }"]
+
+
 # --- leases -------------------------------------------------------------------------------------------
 
 
