@@ -2,8 +2,8 @@
 
     python -m bench million [--deliveries 1000000]
 
-The platform is a stand-in in the same process that accepts every message at once: what is measured is Clarion, not a
-platform's pace. People are made first, page by page, by a process of its own. Then another one launches the
+The platform is a stand-in in the same process that accepts every message at once: what is measured is Clarion, not
+a platform's pace. People are made first, page by page, by a process of its own. Then another one launches the
 broadcast as the host does, plans it and drives the engine with its default options until the last outcome is
 recorded; its peak of resident memory is the kernel's own figure (VmHWM). At the end the file is measured with its
 write-ahead log written back, and the report is asked for, ten times over.
@@ -32,7 +32,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench import figures, world
 from bench.figures import Figures
 from bench.world import UNBOUND
-from bot.clock import RealClock
 from bot.memory import settle
 from broadcast import report
 from broadcast.model import Answer, ChannelName, Conversation, DeliveryState, Sent
@@ -60,6 +59,7 @@ class StandIn:
         self._number = 0
 
     async def send(self, to: Conversation, content: Content) -> Answer:
+        del to, content
         self._number += 1
         await asyncio.sleep(0)  # as any exchange, it lets others go on
         return Sent(str(self._number))
@@ -138,20 +138,9 @@ async def _to_the_end(store: Store) -> Finished:
     await world.drive(store, channel, UNBOUND, _BROADCAST)
     ended, used = time.perf_counter(), world.cpu() - used
     memory = world.peak_memory()
-    seconds = statistics.median([await reported(store, _BROADCAST) for _ in range(10)])
+    seconds = statistics.median([await world.reported(store, _BROADCAST) for _ in range(10)])
     states = report.deliveries(await store.tally(_BROADCAST))
     return Finished(planned - began, ended - planned, used, memory, planning_memory, seconds, states)
-
-
-async def reported(store: Store, id: str) -> float:
-    """Seconds until a broadcast's report is there."""
-    began = time.perf_counter()
-    found = await store.broadcast(id)
-    assert found is not None
-    features = {ChannelName.TELEGRAM: StandIn.features}
-    made = report.report(found, await store.tally(id), reporting=features, as_of=RealClock().now())
-    assert made.planned is not None
-    return time.perf_counter() - began
 
 
 async def _tell(pipe: Connection, store: Store) -> None:
@@ -264,11 +253,19 @@ def show_found(found: Found) -> None:
     number, last = found.deliveries, found.finished
     each = (found.total - found.people) / number
     print(f"{number:,} people made in {found.filling:.0f} s: {found.people / number:.0f} bytes each on disk")
-    print(f"planned in {last.planning:.0f} s, {last.planning / number * 1e6:.0f} µs each; peak {last.planning_memory:.0f} MiB")
+    print(
+        f"planned in {last.planning:.0f} s, {last.planning / number * 1e6:.0f} µs each; "
+        f"peak {last.planning_memory:.0f} MiB"
+    )
     print(f"sent in {last.sending:.0f} s, {number / last.sending:,.0f} a second")
-    print(f"from launch to last outcome {found.seconds / 60:.1f} minutes, CPU {last.cpu / number * 1e6:.0f} µs each")
+    print(
+        f"from launch to last outcome {found.seconds / 60:.1f} minutes, CPU {last.cpu / number * 1e6:.0f} µs each"
+    )
     print(f"peak of resident memory {last.memory:.0f} MiB")
-    print(f"on disk {each:.0f} bytes a delivery, {found.total / number:.0f} with its person; {found.total / 2**20:.0f} MiB")
+    print(
+        f"on disk {each:.0f} bytes a delivery, {found.total / number:.0f} with its person; "
+        f"{found.total / 2**20:.0f} MiB"
+    )
     print(f"report in {last.report * 1e3:.1f} ms")
 
 

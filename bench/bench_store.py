@@ -1,24 +1,30 @@
 """What the ledger costs a delivery: ``python -m bench.bench_store [--sizes 10000,100000] [--store memory:]``.
 
 Fills a store in a temporary folder, then takes deliveries through due, intend and record as the engine does, and
-prints microseconds of elapsed time a delivery. With SQLite every batch is on the disk before the next one begins.
+prints microseconds of elapsed time a delivery, each the median of its calls. With SQLite every batch is on the disk
+before the next one begins. A claim is what the engine does before it may send: finding what is due, with its people
+and conversations, and writing the intent; with ever more deliveries stored it should cost the same. At last the
+report of the largest broadcast is asked for.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import resource
+import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Iterator
-from dataclasses import replace
+from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
+from bench import figures
+from bench.figures import Figures
+from bench.world import peak_memory, reported
 from broadcast.model import (
     Attempt,
     Audience,
@@ -46,17 +52,24 @@ PLAN_BATCH = 10_000
 
 
 class Timer:
-    """Seconds spent by step."""
+    """Seconds spent by step, call by call."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.calls: dict[str, list[float]] = defaultdict(list)
 
     async def time(self, step: str, awaited: Awaitable[T]) -> T:
         began = time.perf_counter()
         try:
             return await awaited
         finally:
-            self.seconds[step] += time.perf_counter() - began
+            self.calls[step].append(time.perf_counter() - began)
+
+    def total(self, step: str) -> float:
+        return sum(self.calls[step])
+
+    def each(self, step: str) -> float:
+        """The median of its calls: one of them may meet what the machine does besides."""
+        return statistics.median(self.calls[step])
 
 
 def running(id: str) -> Broadcast:
@@ -141,54 +154,107 @@ def outcome(due: Due, at: datetime) -> Result:
     return Result(DeliveryState.SENDING, sent, line, new_rung=True)
 
 
-async def measure(url: str, size: int, batch: int) -> str:
-    timer = Timer()
+STEPS = ("people", "plan", "due", "intend", "record", "claim", "intend+record")
+WITHIN, REPORT = 2.0, 1.0
+#: Deliveries in one claim of the table.
+CLAIM = 500
+#: How many claims the median is of, at most.
+_CLAIMS = 10
+
+
+@dataclass(slots=True)
+class Claims:
+    """Seconds of a claim of `CLAIM`, by how many deliveries are stored, and of the report of the largest."""
+
+    seconds: dict[int, float] = field(default_factory=dict)
+    report: float = 0.0
+
+    def tell(self, store: str, given: Figures) -> None:
+        sizes = sorted(self.seconds)
+        if not sizes:
+            return
+        ratio = max(self.seconds.values()) / min(self.seconds.values())
+        given.add(
+            f"claim of {CLAIM} due on {store} with {', '.join(f'{size:,}' for size in sizes)} deliveries stored",
+            f"{', '.join(f'{self.seconds[size] * 1e3:.0f}' for size in sizes)} ms: within {ratio:.1f} times",
+            f"within {WITHIN:.0f} times",
+            held=ratio <= WITHIN,
+        )
+        given.add(
+            f"report of a broadcast of {sizes[-1]:,} on {store}",
+            f"{self.report * 1e3:.1f} ms",
+            f"under {REPORT:.0f} s",
+            held=self.report < REPORT,
+        )
+
+
+def costs(filled: Timer, timer: Timer, size: int, batch: int) -> dict[str, float]:
+    """Seconds a delivery, by step."""
+    cost = {step: filled.total(step) / size for step in ("people", "plan")}
+    cost |= {step: timer.each(step) / batch for step in ("due", "intend", "record")}
+    cost["claim"] = cost["due"] + cost["intend"]
+    cost["intend+record"] = cost["intend"] + cost["record"]
+    return cost
+
+
+def sends_of(size: int, batches: Sequence[int], batch: int) -> int:
+    """So many that every batch size has its share of what is stored."""
+    return min(size // len(batches) // batch, _CLAIMS) * batch
+
+
+async def measure(url: str, size: int, batches: Sequence[int], claims: Claims) -> None:
     store = await open_store(url)
     try:
-        await fill(store, size, timer)
+        filled = Timer()
+        await fill(store, size, filled)
         lease = await store.acquire_lease(ACCOUNT, "bench", 3_600)
         assert lease is not None
-        sends = min(size, 5_000) // batch * batch
-        await send(store, lease, batch=batch, sends=sends, timer=timer)
+        for batch in batches:
+            timer = Timer()
+            await send(store, lease, batch=batch, sends=sends_of(size, batches, batch), timer=timer)
+            cost = costs(filled, timer, size, batch)
+            print(row(f"{size:,}", batch, *(f"{cost[step] * 1e6:.1f}" for step in STEPS)), flush=True)
+            if batch == CLAIM:
+                claims.seconds[size] = cost["claim"] * batch
+        claims.report = await reported(store, "brd_1")
     finally:
         await store.close()
-    cost = {
-        step: seconds / (size if step in {"people", "plan"} else sends) for step, seconds in timer.seconds.items()
-    }
-    cost["intend+record"] = cost["intend"] + cost["record"]
-    return row(f"{size:,}", batch, *(f"{cost[step] * 1e6:.1f}" for step in STEPS))
-
-
-STEPS = ("people", "plan", "due", "intend", "record", "intend+record")
 
 
 def row(*cells: object) -> str:
     return "| " + " | ".join(f"{cell!s:>13}" for cell in cells) + " |"
 
 
-async def main(sizes: list[int], batches: list[int], url: str) -> None:
+async def play(sizes: Sequence[int], batches: Sequence[int], url: str) -> Claims:
+    claims = Claims()
     print(row("deliveries", "batch", *(f"{step}, µs" for step in STEPS)))
     print(row(*(["---:"] * (2 + len(STEPS)))))
     for size in sizes:
-        for batch in batches:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "bench.db"
-                print(await measure(url.format(path=path), size, batch), flush=True)
-                stored = path.stat().st_size if path.exists() else 0
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "bench.db"
+            await measure(url.format(path=path), size, batches, claims)
+            stored = path.stat().st_size if path.exists() else 0
         print(f"  {stored / size:.0f} bytes a delivery on disk, people included" if stored else "")
-    print(f"peak resident memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
+    print(f"report of {sizes[-1]:,} in {claims.report * 1e3:.1f} ms")
+    print(f"peak resident memory {peak_memory():.0f} MB")
+    return claims
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="10000,100000,1000000", help="deliveries stored (default: %(default)s)")
-    parser.add_argument("--batches", default="100,500", help="deliveries in one call (default: %(default)s)")
-    parser.add_argument("--store", default="sqlite:///{path}", help="address of the store (default: %(default)s)")
-    return parser.parse_args()
+def main() -> int:
+    arguments = figures.parser(__doc__)
+    arguments.add_argument(
+        "--sizes", default="10000,100000,1000000", help="deliveries stored (default: %(default)s)"
+    )
+    arguments.add_argument("--batches", default="100,500", help="deliveries in one call (default: %(default)s)")
+    arguments.add_argument(
+        "--store", default="sqlite:///{path}", help="address of the store (default: %(default)s)"
+    )
+    chosen = arguments.parse_args()
+    given = Figures()
+    claims = asyncio.run(play(figures.sizes(chosen.sizes), figures.sizes(chosen.batches), chosen.store))
+    claims.tell("SQLite" if chosen.store.startswith("sqlite") else chosen.store, given)
+    return given.close(chosen.rows)
 
 
 if __name__ == "__main__":
-    given = arguments()
-    asyncio.run(
-        main([int(n) for n in given.sizes.split(",")], [int(n) for n in given.batches.split(",")], given.store)
-    )
+    sys.exit(main())

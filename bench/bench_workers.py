@@ -23,10 +23,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 import uvloop
-from pymongo import MongoClient
 
 from bench import figures, world
 from bench.figures import Figures
@@ -36,7 +34,9 @@ from storage.open import open_store
 
 #: The share of what one core can do that an account is rated at.
 SHARE = 1 / 3
-WHAT_RATE = "two workers on two accounts, each rated at a third of what one core can do, against one on one: messages"
+WHAT_RATE = (
+    "two workers on two accounts, each rated at a third of what one core can do, against one on one: messages"
+)
 WHAT_CPU = "the same: CPU time a message of the workers"
 LEAST, APART = 1.95, 0.10
 _MOST = 20_000  # people on one account: so much for what one core can do in the time of a round
@@ -90,9 +90,6 @@ async def _worked(pipe: Connection, task: Task) -> None:
     store = await open_store(task.store)
     channel = world.telegram(task.platform, task.account, task.rate)
     try:
-        await world.fill(store, task.account, task.chats)
-        broadcast = world.at_once(task.broadcast, task.account)
-        await world.launch(store, broadcast, [world.account(channel, task.rate)])
         settle()
         pipe.send(None)
         await asyncio.to_thread(pipe.recv)  # the others are ready too
@@ -106,8 +103,24 @@ async def _worked(pipe: Connection, task: Task) -> None:
         await store.close()
 
 
+async def _launched(tasks: Sequence[Task]) -> None:
+    """One after the other, by one who knows all accounts, as a host does."""
+    store = await open_store(tasks[0].store)
+    channels = [world.telegram(task.platform, task.account, task.rate) for task in tasks]
+    try:
+        for task in tasks:
+            await world.fill(store, task.account, task.chats)
+            accounts = [world.account(channel, task.rate) for channel in channels]
+            await world.launch(store, world.at_once(task.broadcast, task.account), accounts)
+    finally:
+        for channel in channels:
+            await channel.close()
+        await store.close()
+
+
 def together(tasks: Sequence[Task]) -> Round:
     """All at once, each in its own process."""
+    asyncio.run(_launched(tasks))
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         pipes = []
@@ -120,11 +133,11 @@ def together(tasks: Sequence[Task]) -> Round:
             pipes.append(here)
         for pipe in pipes:
             pipe.recv()
-        served = server_seconds(tasks[0].store)
+        served = world.server_seconds(tasks[0].store)
         for pipe in pipes:
             pipe.send(None)
         done: list[Done] = [pipe.recv() for pipe in pipes]
-        served = server_seconds(tasks[0].store) - served
+        served = world.server_seconds(tasks[0].store) - served
     seconds = max(one.ended for one in done) - min(one.began for one in done)
     return Round(sum(len(task.chats) for task in tasks), seconds, sum(one.cpu for one in done), served)
 
@@ -133,13 +146,6 @@ def _end(process: BaseProcess) -> None:
     process.join(10)
     if process.is_alive():
         process.terminate()
-
-
-def server_seconds(url: str) -> float:
-    """What the database has computed since it started."""
-    with MongoClient[dict[str, Any]](url) as client:
-        used = client.admin.command("serverStatus")["extra_info"]
-    return float(used["user_time_us"] + used["system_time_us"]) / 1e6
 
 
 @dataclass(slots=True)

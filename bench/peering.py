@@ -1,7 +1,7 @@
 """The libraries that the engine is compared with, each a program of its own in an environment of its own.
 
-They are no part of Clarion: one of them asks for other versions of what Clarion stands on. Their environment is made
-on first use, in build/peers, from bench/peers/requirements.lock; that takes the network once.
+They are no part of Clarion: one of them asks for other versions of what Clarion stands on. Their environment is
+made on first use, in build/peers, from bench/peers/requirements.lock; that takes the network once.
 """
 
 from __future__ import annotations

@@ -15,12 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import uvloop
+from pymongo import MongoClient
 
 from bench.figures import NotMeasured
 from bot.channels.telegram import TelegramAccount, TelegramChannel
 from bot.clock import RealClock
+from broadcast import report
 from broadcast.campaigns import ALWAYS
 from broadcast.engine import Engine
 from broadcast.launching import Launching
@@ -161,6 +164,13 @@ def mongodb() -> Iterator[Databases]:
         replicas.stop()
 
 
+def server_seconds(url: str) -> float:
+    """What the database has computed since it started."""
+    with MongoClient[dict[str, Any]](url) as client:
+        used = client.admin.command("serverStatus")["extra_info"]
+    return float(used["user_time_us"] + used["system_time_us"]) / 1e6
+
+
 @contextmanager
 def sqlite() -> Iterator[str]:
     """The address of a new file."""
@@ -216,9 +226,7 @@ async def drive(store: Store, channel: Channel, rate: float, broadcast: str) -> 
     """From the first claim to the last recorded outcome, with the engine as the host runs it."""
     lease = await store.acquire_lease(channel.account, "bench", 3600)
     assert lease is not None
-    engine = Engine(
-        store, channel, account=account(channel, rate), lease=lease, clock=RealClock(), links=LINKS
-    )
+    engine = Engine(store, channel, account=account(channel, rate), lease=lease, clock=RealClock(), links=LINKS)
     driving = asyncio.create_task(engine.run())
     over = asyncio.create_task(completed(store, broadcast))
     await asyncio.wait({driving, over}, return_when=asyncio.FIRST_COMPLETED)
@@ -231,8 +239,19 @@ async def drive(store: Store, channel: Channel, rate: float, broadcast: str) -> 
 async def completed(store: Store, broadcast: str) -> None:
     version = await store.control_version()
     while (found := await store.broadcast(broadcast)) and found.status is not BroadcastStatus.COMPLETED:
+        assert found.status is BroadcastStatus.RUNNING, found  # else nobody would ever complete it
         version = await store.wait_control(version)
 
 
 async def sent(store: Store, broadcast: str) -> int:
     return (await store.tally(broadcast))["state/telegram/sent"]
+
+
+async def reported(store: Store, id: str) -> float:
+    """Seconds until a broadcast's report is there."""
+    began = time.perf_counter()
+    found = await store.broadcast(id)
+    assert found is not None
+    made = report.report(found, await store.tally(id), reporting={}, as_of=RealClock().now())
+    assert sum(made.deliveries.values())
+    return time.perf_counter() - began

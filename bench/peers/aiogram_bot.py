@@ -12,6 +12,7 @@ from aiogram.types import (  # type: ignore[import-not-found]  # likewise
     InlineKeyboardMarkup,
     LinkPreviewOptions,
 )
+
 from bench.peers.loop import order, run, send_all
 
 
@@ -19,9 +20,7 @@ async def main() -> None:
     told = order()
     server = TelegramAPIServer.from_base(f"{told['url']}/telegram")
     session = AiohttpSession(api=server, limit=told["concurrency"])
-    keyboard = InlineKeyboardMarkup(
-        inline_keyboard=[[InlineKeyboardButton(text=told["label"], url=told["link"])]]
-    )
+    keyboard = InlineKeyboardMarkup(inline_keyboard=[[InlineKeyboardButton(text=told["label"], url=told["link"])]])
     preview = LinkPreviewOptions(is_disabled=True)
     async with Bot(told["token"], session=session) as bot:
 

@@ -3,9 +3,10 @@ waits, and connections for as many sends as there are at once."""
 
 from __future__ import annotations
 
-from bench.peers.loop import order, run, send_all
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions
 from telegram.ext import AIORateLimiter, ApplicationBuilder
+
+from bench.peers.loop import order, run, send_all
 
 _NEVER_WAITS = 1_000_000
 

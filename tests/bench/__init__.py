@@ -1,0 +1,1 @@
+"""Benchmarks, with little of everything, so that they cannot rot."""
