@@ -37,7 +37,7 @@ format: $(VENV)/.installed-dev ## Format the code and mend what lint can mend
 bench: $(VENV)/.installed-dev ## Measure speed
 	@$(BIN)/python -m bench $(ARGS)
 
-kills: $(VENV)/.installed-dev ## Kill processes at random moments of broadcasts: is anything lost? (about 15 minutes)
+kills: $(VENV)/.installed-dev ## Kill processes at random moments of broadcasts: is anything lost? (11 minutes)
 	@$(BIN)/python -m tests.kills $(ARGS)
 
 install: $(VENV)/.installed-run ## Set up to run Clarion
