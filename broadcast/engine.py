@@ -483,22 +483,13 @@ class Engine:
         await self._settle_ended(results)
 
     async def _written(self, results: Sequence[Result], intents: Sequence[Delivery], now: datetime) -> Set[str]:
-        """Both at once, so that a store can make one transaction of them; answers the ids granted."""
-
-        async def record() -> None:
-            if results:
-                await self._durably(lambda: self._store.record(self._lease, results))
-
-        async def intend() -> Set[str]:
-            if not intents:
-                return frozenset()
-            return set(await self._durably(lambda: self._store.intend(self._lease, intents, now)))
-
-        if not (results and intents):
-            await record()
-            return await intend()
-        _, granted = await asyncio.gather(record(), intend())
-        return granted
+        """All in one transaction; answers the ids granted."""
+        if intents:
+            write = partial(self._store.intend, self._lease, intents, now, after=results)
+            return set(await self._durably(write))
+        if results:
+            await self._durably(lambda: self._store.record(self._lease, results))
+        return frozenset()
 
     def _grant(
         self, ready: Sequence[Item], intents: Mapping[str, Delivery], granted: Set[str], began: datetime
@@ -599,7 +590,7 @@ class Engine:
         self._send()
 
     async def _deliver(self, item: Item, now: datetime) -> None:
-        at = slot = self._pacer.take(now)
+        at = slot = self._pacer.take(now, item.key[0])
         self._turns.take(item.delivery.broadcast, now)
         if slot > now:
             await self._clock.sleep_until(slot)

@@ -57,15 +57,16 @@ class Pacer:
             return 0
         return max(0, min(late, self._catch_up - _RESOLUTION) // self.interval + 1 - ahead)
 
-    def take(self, now: datetime) -> datetime:
-        """Uses the next slot for a send that is ready at `now`; answers the instant at which it may go."""
+    def take(self, now: datetime, since: datetime = _EPOCH) -> datetime:
+        """Uses the next slot for a send that is ready now, and has been `since` then; answers the instant at which
+        it may go. The time before it was ready is not made up for."""
         slot = self.slot()
-        self._next = self._counted_from(now) + self.interval
+        self._next = self._counted_from(now, since) + self.interval
         return max(slot, now)
 
-    def _counted_from(self, now: datetime) -> datetime:
+    def _counted_from(self, now: datetime, since: datetime = _EPOCH) -> datetime:
         """The slot that the following ones are counted from: time that was not used is lost, but for a moment."""
-        slot = self.slot()
+        slot = max(self.slot(), since)
         return slot if now - slot <= self._catch_up else now
 
     def hold(self, until: datetime) -> None:

@@ -393,12 +393,17 @@ class Ledger(Protocol):
     async def next_due(self, account: str) -> datetime | None:
         """When the earliest planned delivery of the account in a running broadcast is due."""
 
-    async def intend(self, lease: Lease, deliveries: Sequence[Delivery], at: datetime) -> list[str]:
+    async def intend(
+        self, lease: Lease, deliveries: Sequence[Delivery], at: datetime, *, after: Sequence[Result] = ()
+    ) -> list[str]:
         """Writes the intent to send: `planned` to `sending` with `sends` and `rung_at` of the values given, for
         those that are still planned, whose broadcast still runs, whose recipient is not unsubscribed and
         whose conversation is reachable. Answers the ids granted; nothing else changes. One transaction,
         durable on return. Raises `LeaseLost` if the lease is no longer held: then nothing is written. After
-        `StoreUnavailable` nothing is granted, and may be asked for again."""
+        `StoreUnavailable` nothing is granted, and may be asked for again.
+
+        `after` are outcomes that are written first, as `record` does, in the same transaction: what an account has
+        to write while it sends is one call."""
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
         """Writes outcomes, attempts, marks, references, counters (`tally`) and what waiting receipts say of them;

@@ -274,19 +274,25 @@ class _Listening:
         self.planned += sum(one.broadcast == self._broadcast and one.due_at is not None for one in deliveries)
         return await self._store.plan(deliveries)
 
-    async def intend(self, lease: Lease, deliveries: Sequence[Delivery], at: datetime) -> list[str]:
+    async def intend(
+        self, lease: Lease, deliveries: Sequence[Delivery], at: datetime, *, after: Sequence[Result] = ()
+    ) -> list[str]:
         for delivery in deliveries:
             if delivery.broadcast == self._broadcast and delivery.due_at is not None:
                 of = lease.account, _hour(delivery.due_at)
                 self._run.late[of] = max(at - delivery.due_at, self._run.late.get(of, timedelta()))
-        return await self._store.intend(lease, deliveries, at)
+        return await self._store.intend(lease, deliveries, at, after=self._heard(lease, after))
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
+        return await self._store.record(lease, self._heard(lease, results))
+
+    def _heard(self, lease: Lease, results: Sequence[Result]) -> list[Result]:
+        """What is to be kept of results that were told."""
         for result in results:
             if result.delivery.broadcast == self._broadcast:
                 self._hear(lease.account, result)
         self._ended(self._run.ends.total())
-        return await self._store.record(lease, [Result(one.before, one.delivery) for one in results])
+        return [Result(one.before, one.delivery) for one in results]
 
     def _hear(self, account: str, result: Result) -> None:
         delivery, attempt, run = result.delivery, result.attempt, self._run

@@ -357,6 +357,12 @@ class _Ledger:
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
+    async def intend(
+        self, lease: Lease, deliveries: Sequence[Delivery], at: datetime, *, after: Sequence[Result] = ()
+    ) -> list[str]:
+        await self.record(lease, after)
+        return await self._store.intend(lease, deliveries, at)
+
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
         written = await self._store.record(lease, [_without_line(result) for result in results])
         known = set(written)

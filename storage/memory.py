@@ -415,15 +415,22 @@ class MemoryStore(Store):
             return None
         return Due(delivery, recipient, conversation)
 
-    async def intend(self, lease: Lease, deliveries: Sequence[Delivery], at: datetime) -> list[str]:  # noqa: ARG002 - nothing but state, sends and rung_at changes
-        self._check(lease)
+    async def intend(
+        self,
+        lease: Lease,
+        deliveries: Sequence[Delivery],
+        at: datetime,  # noqa: ARG002 - nothing but state, sends and rung_at changes
+        *,
+        after: Sequence[Result] = (),
+    ) -> list[str]:
+        await self.record(lease, after)
         granted = []
         for given in deliveries:
             stored = self._deliveries.by_id.get(given.id)
             if stored is None or stored.account != lease.account or not self._may_send(stored):
                 continue
-            after = changes.evolve(stored, state=DeliveryState.SENDING, sends=given.sends, rung_at=given.rung_at)
-            self._change(stored, after)
+            begun = changes.evolve(stored, state=DeliveryState.SENDING, sends=given.sends, rung_at=given.rung_at)
+            self._change(stored, begun)
             granted.append(given.id)
         return granted
 

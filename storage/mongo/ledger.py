@@ -63,10 +63,17 @@ class Ledger(Leases):
         found = await self._read(run)
         return found[0].delivery.due_at if found else None
 
-    async def intend(self, lease: Lease, deliveries: Sequence[Delivery], at: datetime) -> list[str]:  # noqa: ARG002 - nothing but state, sends and rung_at changes
-        return await self._finish(self._intend(lease, deliveries))
+    async def intend(
+        self,
+        lease: Lease,
+        deliveries: Sequence[Delivery],
+        at: datetime,  # noqa: ARG002 - nothing but state, sends and rung_at changes
+        *,
+        after: Sequence[Result] = (),
+    ) -> list[str]:
+        return await self._finish(self._intend(lease, deliveries, _outcomes(after)))
 
-    async def _intend(self, lease: Lease, deliveries: Sequence[Delivery]) -> list[str]:
+    async def _intend(self, lease: Lease, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[str]:
         """A claim of which nobody could tell whether it was written is put back before the next one: what was not
         granted is planned, and no delivery is left waiting for an outcome that cannot come."""
         claim, unsure = Claim(), self._unsure[lease.account]
@@ -75,6 +82,8 @@ class Ledger(Leases):
             await self._check(unit, lease)
             for earlier in unsure:
                 await earlier.undo(unit)
+            if outcomes:
+                await Recording(unit, lease.account).run(outcomes)
             return await claim.write(unit, lease.account, deliveries)
 
         async with self._turns[lease.account]:
@@ -87,15 +96,7 @@ class Ledger(Leases):
             return granted
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
-        outcomes = [
-            Outcome(
-                result,
-                codec.json_copy(result.reference) if result.reference else None,
-                changes.marked_at(result) if result.marks else None,
-            )
-            for result in results
-        ]
-        return await self._finish(self._record(lease, outcomes))
+        return await self._finish(self._record(lease, _outcomes(results)))
 
     async def _record(self, lease: Lease, outcomes: Sequence[Outcome]) -> list[str]:
         async def run(unit: Unit) -> list[str]:
@@ -161,6 +162,18 @@ class Ledger(Leases):
             return changes.in_time_order(lines, map(documents.event, in_order))
 
         return await self._read(run)
+
+
+def _outcomes(results: Sequence[Result]) -> list[Outcome]:
+    """Checked before anything is written."""
+    return [
+        Outcome(
+            result,
+            codec.json_copy(result.reference) if result.reference else None,
+            changes.marked_at(result) if result.marks else None,
+        )
+        for result in results
+    ]
 
 
 # --- planning -----------------------------------------------------------------------------------------

@@ -114,20 +114,30 @@ class Ledger(Base):
 
         return await self._read(run)
 
-    async def intend(self, lease: Lease, deliveries: Sequence[Delivery], at: datetime) -> list[str]:  # noqa: ARG002 - nothing but state, sends and rung_at changes
+    async def intend(
+        self,
+        lease: Lease,
+        deliveries: Sequence[Delivery],
+        at: datetime,  # noqa: ARG002 - nothing but state, sends and rung_at changes
+        *,
+        after: Sequence[Result] = (),
+    ) -> list[str]:
+        outcomes = [*map(_Outcome.of, after)]
+
         def run(unit: Unit) -> list[str]:
             check(unit.db, lease, self._wall())
+            if outcomes:
+                _Recording(unit, lease).run(outcomes)
             return _intend(unit, lease, deliveries)
 
         return await self._write(run)
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
-        learned = [codec.json_copy(result.reference) if result.reference else None for result in results]
-        moments = [changes.marked_at(result) if result.marks else None for result in results]
+        outcomes = [*map(_Outcome.of, results)]
 
         def run(unit: Unit) -> list[str]:
             check(unit.db, lease, self._wall())
-            return _Recording(unit, lease).run(results, learned, moments)
+            return _Recording(unit, lease).run(outcomes)
 
         return await self._write(run)
 
@@ -336,6 +346,20 @@ _STORED = in_one(
 
 
 @dataclass(slots=True)
+class _Outcome:
+    """A result with what its answer told of the conversation, checked before anything is written."""
+
+    result: Result
+    learned: Mapping[str, Any] | None
+    marked_at: datetime | None
+
+    @staticmethod
+    def of(result: Result) -> _Outcome:
+        learned = codec.json_copy(result.reference) if result.reference else None
+        return _Outcome(result, learned, changes.marked_at(result) if result.marks else None)
+
+
+@dataclass(slots=True)
 class _Stored:
     """What a result is checked against."""
 
@@ -366,15 +390,11 @@ class _Recording:
         self._tries: dict[tuple[Any, ...], Attempt] = {}
         self._counts: dict[tuple[Any, ...], int] = defaultdict(int)
 
-    def run(
-        self,
-        results: Sequence[Result],
-        learned: Sequence[dict[str, Any] | None],
-        moments: Sequence[datetime | None],
-    ) -> list[str]:
-        self._load([result.delivery.id for result in results])
+    def run(self, outcomes: Sequence[_Outcome]) -> list[str]:
+        self._load([outcome.result.delivery.id for outcome in outcomes])
         written = []
-        for result, reference, moment in zip(results, learned, moments, strict=True):
+        for outcome in outcomes:
+            result = outcome.result
             stored = self._stored.get(result.delivery.id)
             if stored is None or stored.state != result.before or stored.account != self._account:
                 continue
@@ -382,10 +402,10 @@ class _Recording:
                 continue
             self._note(stored, result)
             written.append(result.delivery.id)
-            if reference:
-                self._learn(stored.conversation, reference)
-            if moment is not None and result.marks is not None and stored.conversation is not None:
-                self._mark(stored.conversation, result.marks, moment)
+            if outcome.learned:
+                self._learn(stored.conversation, outcome.learned)
+            if outcome.marked_at is not None and result.marks is not None and stored.conversation is not None:
+                self._mark(stored.conversation, result.marks, outcome.marked_at)
         self._flush()
         self._count()
         apply_waiting(self._unit, [self._stored[id].conversation for id in written])

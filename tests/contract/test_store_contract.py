@@ -620,6 +620,32 @@ async def test_what_is_given_again_counts_once(store: Store) -> None:
     assert await store.acquire_lease(ACCOUNT, "worker-1", 30) == lease
 
 
+async def test_outcomes_are_written_before_the_intents_beside_them(store: Store) -> None:
+    """In one call: an outcome that plans its delivery again lets the same call claim it."""
+    lease, [ann, ben] = await launch(store, "ann", "ben")
+    await store.intend(lease, [replace(ann, sends=1, rung_at=NOW), replace(ben, sends=1, rung_at=NOW)], NOW)
+    again = Result(
+        S.SENDING, replace(ann, sends=1, rung_at=NOW, tries=1, due_at=at(1)), attempt(ann, Outcome.ERROR)
+    )
+    granted = await store.intend(lease, [replace(ann, sends=2, rung_at=NOW)], NOW, after=[again, sent(ben)])
+    assert granted == [ann.id]
+    assert (await stored(store, ben)).state is S.SENT
+    assert (await stored(store, ann)) == replace(again.delivery, state=S.SENDING, sends=2)
+    assert (await store.tally("brd_1"))["state/teams/sending"] == 1
+
+
+async def test_outcomes_beside_intents_of_a_lost_lease_are_not_written(store: Store) -> None:
+    """Both or neither."""
+    lease, [ann, ben] = await launch(store, "ann", "ben")
+    await store.intend(lease, [replace(ann, sends=1, rung_at=NOW)], NOW)
+    await store.release_lease(lease)
+    assert await store.acquire_lease(ACCOUNT, "another", 60) is not None
+    with pytest.raises(LeaseLost):
+        await store.intend(lease, [replace(ben, sends=1)], NOW, after=[sent(ann)])
+    assert (await stored(store, ann)).state is S.SENDING
+    assert await stored(store, ben) == ben
+
+
 async def test_an_outcome_is_recorded_whole(store: Store) -> None:
     """Every field of the value, its line, and the counters."""
     lease, [ann, ben] = await launch(store, "ann", "ben")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from broadcast.model import DeliveryState, Holds, Schedule, Throttled
+from broadcast.ports import Lease, Result
 from tests.engine.world import World
 
 NOON = datetime(2026, 3, 27, 12, tzinfo=UTC)
@@ -100,8 +102,8 @@ def test_what_goes_well_is_written_together() -> None:
     writes: list[int] = []
     record = world.store.record
 
-    async def counted(lease, results):  # type: ignore[no-untyped-def]  # as the method it stands before
-        writes.append(len(results))
+    async def counted(lease: Lease, results: Sequence[Result]) -> list[str]:
+        writes.extend([len(results)] if results else [])
         return await record(lease, results)
 
     world.store.record = counted  # type: ignore[method-assign]  # a look at what is written

@@ -70,12 +70,19 @@ class SlowStore(MemoryStore):
         self._clock = world.clock
         self.takes: list[timedelta] = []
         self.fails = 0
+        self.recorded: list[Result] = []
 
-    async def intend(self, lease: Lease, deliveries: Sequence[Delivery], at: datetime) -> list[str]:
+    async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
+        self.recorded.extend(results)
+        return await super().record(lease, results)
+
+    async def intend(
+        self, lease: Lease, deliveries: Sequence[Delivery], at: datetime, *, after: Sequence[Result] = ()
+    ) -> list[str]:
         if self.fails:
             self.fails -= 1
             raise StoreUnavailable("busy")
-        granted = await super().intend(lease, deliveries, at)
+        granted = await super().intend(lease, deliveries, at, after=after)
         if self.takes:
             await self._clock.sleep_until(self._clock.now() + self.takes.pop(0))
         return granted
@@ -210,15 +217,7 @@ def test_a_store_that_cannot_write_delays_and_loses_nothing() -> None:
 def test_a_result_is_written_before_it_is_loaded_again() -> None:
     """Many rungs within one window: each attempt is made once."""
     world = World(paris(8), ["ann"], schedule=FRIDAY, pins={"ann": [paris(15)]})
-    recorded: list[Result] = []
-    store = with_slow_store(world)
-    plainly = store.record
-
-    async def record(lease: Lease, results: Sequence[Result]) -> list[str]:
-        recorded.extend(results)
-        return await plainly(lease, results)
-
-    store.record = record  # type: ignore[method-assign]  # listens
+    recorded = with_slow_store(world).recorded
     world.run()
     named = [(line.attempt.round, line.attempt.rung) for line in recorded if line.attempt]
     assert len(named) == len(set(named)) == 3

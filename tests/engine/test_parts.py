@@ -125,6 +125,15 @@ def test_a_timer_that_is_a_little_late_costs_nothing() -> None:
     assert pacer.slot() == NOON + 2 * SECOND
 
 
+def test_whoever_came_late_does_not_make_the_next_come_early() -> None:
+    """What became ready after its slot had come keeps the whole distance to the next."""
+    pacer = Pacer(1)
+    pacer.take(NOON)
+    ready = NOON + SECOND + CATCH_UP / 2
+    pacer.take(ready, ready)
+    assert pacer.slot() == ready + SECOND
+
+
 def test_a_rate_that_does_not_divide_a_second_is_never_exceeded() -> None:
     """Intervals are rounded up to the microsecond."""
     pacer = Pacer(3)

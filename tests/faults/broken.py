@@ -98,8 +98,12 @@ class BrokenStore:
 
         return broken
 
-    async def intend(self, *named: Any) -> list[str]:
-        granted = await self._broken(lambda: self._inner.intend(*named))
+    async def intend(self, *named: Any, after: Sequence[Result] = ()) -> list[str]:
+        async def intend() -> list[str]:
+            await self._record(named[0], after)
+            return await self._inner.intend(*named)
+
+        granted = await self._broken(intend)
         await self._fate.delay(meanwhile=0.4)
         return granted
 

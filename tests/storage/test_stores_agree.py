@@ -100,10 +100,13 @@ class Agreement(RuleBasedStateMachine):
         ]
         self.both(lambda store: store.plan(values, [attempt(values[0], Outcome.ERROR)]))
 
-    @rule(wanted=batches, sends=st.integers(1, 3))
-    def intend(self, wanted: list[tuple[str, str]], sends: int) -> None:
+    @rule(wanted=batches, sends=st.integers(1, 3), ended=st.one_of(st.just([]), batches), message_id=message_ids)
+    def intend(
+        self, wanted: list[tuple[str, str]], sends: int, ended: list[tuple[str, str]], message_id: str
+    ) -> None:
         values = [delivery(*one, sends=sends, rung_at=at(1)) for one in wanted]
-        self.both(lambda store: store.intend(self.lease, values, NOW))
+        results = [self._result(one, message_id, S.SENT, S.SENDING, doubled=False) for one in ended]
+        self.both(lambda store: store.intend(self.lease, values, NOW, after=results))
 
     @rule(
         wanted=batches,

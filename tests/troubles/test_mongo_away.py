@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 
 from bot.leases import Standing
-from broadcast.model import DeliveryState
+from broadcast.model import Delivery, DeliveryState
 from broadcast.ports import Lease, Result
 from sandbox.server import Sandbox
 from storage.mongo import MongoStore, connection
@@ -182,6 +182,12 @@ class Told(MongoStore):
     """Notes what was recorded."""
 
     results: list[Result]
+
+    async def intend(
+        self, lease: Lease, deliveries: Sequence[Delivery], at: datetime, *, after: Sequence[Result] = ()
+    ) -> list[str]:
+        self.results += after
+        return await super().intend(lease, deliveries, at, after=after)
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
         self.results += results
