@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.kills.drill import Victim
+from tests.kills.drill import Outcome, Victim
 from tests.kills.play import TAKEN_OVER_WITHIN, Wishes, play, table, troubles
 from tests.kills.stage import StoreKind
 from tests.mongod import MISSING, find_mongod
@@ -33,10 +33,9 @@ def main() -> int:
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     folder = Path(tempfile.mkdtemp(prefix="clarion-kills-", dir=options.dir))
     wishes = Wishes(kills=options.kills, seed=seed, store=kind, people=options.people)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # that ends what was started, too
     _say(f"seed {seed}, {options.kills} kills, logs in {folder}")
     try:
-        outcome = asyncio.run(play(wishes, folder, mongod, say=_say))
+        outcome = asyncio.run(_played(wishes, folder, mongod))
     except BaseException:
         _say(f"did not come to its end: seed {seed}, logs in {folder}")
         raise
@@ -52,6 +51,13 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     _say("all holds")
     return 0
+
+
+async def _played(wishes: Wishes, folder: Path, mongod: Path | None) -> Outcome:
+    """Whoever ends it, with Ctrl-C or SIGTERM, ends what it started."""
+    running = asyncio.ensure_future(play(wishes, folder, mongod, say=_say))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    return await running
 
 
 def _options() -> argparse.Namespace:

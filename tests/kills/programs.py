@@ -80,7 +80,7 @@ class Program:
                 self._process.kill()
             await self._process.wait()
         if self._watch is not None:
-            await self._watch
+            await asyncio.wait({self._watch})  # also where everything is being cancelled
         return at
 
     def lines(self) -> Iterator[dict[str, Any]]:
