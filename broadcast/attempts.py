@@ -51,6 +51,7 @@ _NotSent = Throttled | Faulty | Unknown | Never | BadContent | StopAccount
 
 evolve = evolver(Delivery)
 _line_of = maker(Attempt)
+_result_of = maker(Result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ def _sent(delivery: Delivery, answer: Sent, at: datetime) -> Result:
         platform_message_id=answer.message_id,
     )
     line = _line(delivery, at, Outcome.SENT)
-    return Result(delivery.state, moved, line, new_rung=new_rung, reference=answer.reference)
+    return _result_of(delivery.state, moved, line, new_rung, None, answer.reference)
 
 
 def _judged(

@@ -742,7 +742,7 @@ class Engine:
         await self._clock.sleep_until(self._clock.now() + self._options.store_retry)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Granted:
     """A send that may begin: its intent was written `at`, while the item still is as it was planned."""
 
@@ -751,7 +751,7 @@ class _Granted:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Answered:
     """What came of a send: begun `at`, answered `now`."""
 

@@ -11,7 +11,6 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
@@ -363,19 +362,17 @@ class Rendering:
         own = message.on(channel)
         self._text = _filler(own.text)
         self._media = own.media
-        self._buttons = tuple(partial(_ready, button, _filler(button.label), links) for button in own.buttons)
+        self._buttons = [_maker_of(button, links) for button in own.buttons]
 
     def content(self, recipient: Recipient, delivery: str) -> Content:
         person = Values(recipient)
-        return Content(
-            text=self._text(person),
-            media=self._media,
-            buttons=tuple(ready(person, delivery) for ready in self._buttons),
-        )
+        buttons = [ready(person, delivery) for ready in self._buttons]
+        return Content(self._text(person), self._media, tuple(buttons))
 
 
-def _ready(button: Button, label: Filler, links: Links, person: Values, delivery: str) -> ReadyButton:
-    press = Press(delivery, button.id)
+def _maker_of(button: Button, links: Links) -> Callable[[Values, str], ReadyButton]:
+    """What makes the button ready for one person and delivery."""
+    label, id = _filler(button.label), button.id
     if button.type is ButtonType.REPLY:
-        return ReadyButton(label(person), payload=payload(press))
-    return ReadyButton(label(person), url=links.url(press))
+        return lambda person, delivery: ReadyButton(label(person), payload=payload(Press(delivery, id)))
+    return lambda person, delivery: ReadyButton(label(person), url=links.url(Press(delivery, id)))
