@@ -6,13 +6,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from broadcast.errors import Conflict
 from broadcast.model import (
-    ChannelName,
     Conversation,
     ConversationState,
     Event,
@@ -21,7 +19,7 @@ from broadcast.model import (
     Recipient,
     conversation_id,
 )
-from broadcast.ports import Clock, Inbound, Person, Random, Said, Store
+from broadcast.ports import Clock, Inbound, Known, Random, Said, Store, Turn
 from broadcast.tracking import Press, read_payload
 
 #: PLATFORMS E: any case, trimmed, the whole message only.
@@ -90,147 +88,120 @@ class Reception:
             await self._store.add_receipts(receipts)
 
     async def inbound(self, inbound: Inbound) -> Handled | None:
-        """Acts on one inbound; ``None`` for one that was there before.
+        """Acts on one inbound, whole or not at all; ``None`` for one that was there before."""
+        now = self._clock.now()
+        press = read_payload(inbound.text) if inbound.said is Said.PRESSED else None
 
-        A crash between the steps loses neither an opt-out nor a return: the key is noted last, every step may be
-        repeated, and a conversation is reopened only after what it was closed for is undone.
-        """
-        if await self._store.was_seen(inbound.account, inbound.key):
-            return None
-        word = await self._heard(inbound)
-        handled = await self._act(word)
-        if word.reopens:
-            await self._mark(word, ConversationState.REACHABLE)
-        first = await self._store.first_time(inbound.account, inbound.key, self._clock.now())
-        return handled if first else None
+        def decide(known: Known) -> Turn[Handled]:
+            word, told = self._heard(inbound, known, now)
+            turn = replace(_turn(word, press, known, now), recipient=told)
+            return replace(turn, mark=ConversationState.REACHABLE) if word.reopens else turn
+
+        return await self._store.take_in(
+            inbound, decide, at=now, delivery=None if press is None else press.delivery
+        )
 
     async def clicked(self, press: Press, *, key: str) -> None:
         """Notes a followed link. `key` tells one click from the next."""
-        await self._store.add_events([self._click(press, key)])
+        await self._store.add_events([_click(press, key, self._clock.now())])
 
-    # --- who it is ------------------------------------------------------------------------------------
-
-    async def _heard(self, inbound: Inbound) -> _Word:
-        """The conversation as it stood before this inbound, but for what the inbound tells of it, and its person;
-        both are created for somebody new."""
-        known = await self._store.conversation(inbound.account, inbound.person.user_id)
-        recipient = await self._person(inbound, known)
-        at = min(inbound.at, self._clock.now())  # a clock that runs ahead must not make all that follows late
-        seen = known.last_seen if known else None
+    def _heard(self, inbound: Inbound, known: Known, now: datetime) -> tuple[_Word, Recipient | None]:
+        """The inbound with the conversation as it stood before, but for what the inbound tells of it; and its
+        person where there is something new to keep of them. Both are made for somebody new."""
+        before = known.conversation
+        stored = known.recipient or known.named or known.mailed
+        recipient = _told(stored or Recipient(id=self._random.id("rcp"), created_at=now), inbound, known)
+        at = min(inbound.at, now)  # a clock that runs ahead must not make all that follows late
+        seen = before.last_seen if before else None
         conversation = Conversation(
-            id=known.id if known else conversation_id(inbound.account, inbound.person.user_id),
+            id=before.id if before else conversation_id(inbound.account, inbound.person.user_id),
             account=inbound.account,
             channel=inbound.channel,
             recipient=recipient.id,
             user_id=inbound.person.user_id,
             reference=inbound.reference,
-            state=known.state if known else ConversationState.REACHABLE,
+            state=before.state if before else ConversationState.REACHABLE,
             last_seen=max(at, seen or at),
         )
-        await self._store.save_conversations([conversation])
-        return _Word(inbound, conversation, recipient, at, is_late=seen is not None and at < seen)
+        word = _Word(inbound, conversation, recipient, at, is_late=seen is not None and at < seen)
+        return word, None if recipient is stored else recipient
 
-    async def _person(self, inbound: Inbound, known: Conversation | None) -> Recipient:
-        """Their record, with what the platform tells filled in. Somebody else may have the same e-mail, or be
-        creating the same person right now: then what the store says by then holds, without the e-mail. What
-        they do counts even where what is told of them cannot be kept."""
-        without = replace(inbound.person, email=None)
-        stored = None
-        for person in (inbound.person, without, without):
-            stored = await self._stored(inbound.channel, person, known)
-            told = _told(stored or self._nobody(), inbound.channel, person)
-            if told == stored:
-                return told
-            with suppress(Conflict):
-                await self._store.save_recipients([told])
-                return told
-        if stored is None:
-            raise Conflict(f"{inbound.key} of {inbound.account} is of somebody who is being created right now")
-        return stored
 
-    async def _stored(self, channel: ChannelName, person: Person, known: Conversation | None) -> Recipient | None:
-        """Whose conversation it is, else whom the directory names by this channel id, else by this e-mail."""
-        recipient = await self._store.recipient(known.recipient) if known else None
-        if recipient is not None:
-            return recipient
-        by_id = Recipient(id="", identities={channel: person.user_id})
-        found = await self._store.match_recipients([by_id, Recipient(id="", email=person.email)])
-        return next((one for one in found if one is not None), None)
+# --- what follows -------------------------------------------------------------------------------------
 
-    def _nobody(self) -> Recipient:
-        return Recipient(id=self._random.id("rcp"), created_at=self._clock.now())
 
-    # --- what follows ---------------------------------------------------------------------------------
+def _turn(word: _Word, press: Press | None, known: Known, now: datetime) -> Turn[Handled]:
+    """What a word changes beside the record of its person and what it reopens."""
+    turn = Turn(Handled(word.conversation, word.recipient), word.conversation)
+    match word.inbound.said:
+        case Said.BLOCKED if not word.is_late:
+            return replace(turn, mark=ConversationState.BLOCKED)
+        case Said.UNSUBSCRIBED:
+            return replace(turn, unsubscribed=True, mark=ConversationState.UNSUBSCRIBED)
+        case Said.SUBSCRIBED if word.conversation.state is ConversationState.UNSUBSCRIBED and not word.is_late:
+            # They undo, with the platform's own means, what they did with them.
+            return _start(turn)
+        case Said.TEXT:
+            return _text(turn, word)
+        case Said.PRESSED:
+            return _pressed(turn, word, press, known, now)
+    return turn
 
-    async def _act(self, word: _Word) -> Handled:
-        handled = Handled(word.conversation, word.recipient)
-        match word.inbound.said:
-            case Said.BLOCKED if not word.is_late:
-                await self._mark(word, ConversationState.BLOCKED)
-            case Said.UNSUBSCRIBED:
-                await self._store.set_unsubscribed(word.recipient.id, self._clock.now())
-                await self._mark(word, ConversationState.UNSUBSCRIBED)
-            case Said.SUBSCRIBED if word.conversation.state is ConversationState.UNSUBSCRIBED and not word.is_late:
-                # They undo, with the platform's own means, what they did with them.
-                return await self._start(handled)
-            case Said.TEXT:
-                return await self._text(handled, word)
-            case Said.PRESSED:
-                return await self._pressed(handled, word.inbound)
-        return handled
 
-    async def _mark(self, word: _Word, state: ConversationState) -> None:
-        await self._store.mark_conversation(word.conversation.id, state, self._clock.now())
+def _text(turn: Turn[Handled], word: _Word) -> Turn[Handled]:
+    said = _folded(word.inbound.text)
+    if said in STOP_WORDS:
+        return _stop(turn)
+    if said in START_WORDS:
+        return _saying(turn, answer=ALREADY_STOPPED) if word.is_overtaken else _start(turn)
+    if said in HELP_WORDS:
+        return _saying(turn, answer=HELP)
+    return _saying(turn, command=word.inbound.text.strip())
 
-    async def _text(self, handled: Handled, word: _Word) -> Handled:
-        said = _folded(word.inbound.text)
-        if said in STOP_WORDS:
-            return await self._stop(handled)
-        if said in START_WORDS:
-            return replace(handled, answer=ALREADY_STOPPED) if word.is_overtaken else await self._start(handled)
-        if said in HELP_WORDS:
-            return replace(handled, answer=HELP)
-        return replace(handled, command=word.inbound.text.strip())
 
-    async def _stop(self, handled: Handled) -> Handled:
-        if handled.recipient.unsubscribed_at is not None:
-            return replace(handled, answer=ALREADY_STOPPED)
-        # Our own clock, not the platform's: what counts is what we send after we know.
-        await self._store.set_unsubscribed(handled.recipient.id, self._clock.now())
-        return replace(handled, answer=STOPPED)
+def _stop(turn: Turn[Handled]) -> Turn[Handled]:
+    if turn.answer.recipient.unsubscribed_at is not None:
+        return _saying(turn, answer=ALREADY_STOPPED)
+    # As of our own clock, not the platform's: what counts is what we send after we know.
+    return replace(_saying(turn, answer=STOPPED), unsubscribed=True)
 
-    async def _start(self, handled: Handled) -> Handled:
-        was_away = handled.recipient.unsubscribed_at is not None
-        if was_away:
-            await self._store.set_unsubscribed(handled.recipient.id, None)
-        return replace(handled, answer=BACK if was_away else STARTED)
 
-    async def _pressed(self, handled: Handled, inbound: Inbound) -> Handled:
-        press = read_payload(inbound.text)
-        if press is None:
-            return replace(handled, command=inbound.text)
-        if await self._was_shown(press, handled.recipient):
-            await self._store.add_events([self._click(press, f"{inbound.account}:{inbound.key}")])
-        return handled
+def _start(turn: Turn[Handled]) -> Turn[Handled]:
+    if turn.answer.recipient.unsubscribed_at is None:
+        return _saying(turn, answer=STARTED)
+    return replace(_saying(turn, answer=BACK), unsubscribed=False)
 
-    async def _was_shown(self, press: Press, recipient: Recipient) -> bool:
-        """A payload can be forged by an old client (PLATFORMS C3): it counts only for who got the message, and for
-        a button that it had."""
-        delivery = await self._store.delivery(press.delivery)
-        if delivery is None or delivery.channel is None or delivery.recipient != recipient.id or not delivery.sends:
-            return False
-        broadcast = await self._store.broadcast(delivery.broadcast)
-        buttons = broadcast.message.on(delivery.channel).buttons if broadcast else ()
-        return any(button.id == press.button for button in buttons)
 
-    def _click(self, press: Press, key: str) -> Event:
-        return Event(
-            key=f"click:{press.delivery}:{press.button}:{key}",
-            delivery=press.delivery,
-            type=EventType.CLICKED,
-            at=self._clock.now(),
-            button=press.button,
-        )
+def _saying(turn: Turn[Handled], *, answer: str | None = None, command: str | None = None) -> Turn[Handled]:
+    return replace(turn, answer=replace(turn.answer, answer=answer, command=command))
+
+
+def _pressed(turn: Turn[Handled], word: _Word, press: Press | None, known: Known, now: datetime) -> Turn[Handled]:
+    if press is None:
+        return _saying(turn, command=word.inbound.text)
+    if not _was_shown(press, word.recipient, known):
+        return turn
+    return replace(turn, click=_click(press, f"{word.inbound.account}:{word.inbound.key}", now))
+
+
+def _was_shown(press: Press, recipient: Recipient, known: Known) -> bool:
+    """A payload can be forged by an old client (PLATFORMS C3): it counts only for who got the message, and for a
+    button that it had."""
+    delivery = known.delivery
+    if delivery is None or delivery.channel is None or delivery.recipient != recipient.id or not delivery.sends:
+        return False
+    buttons = known.broadcast.message.on(delivery.channel).buttons if known.broadcast else ()
+    return any(button.id == press.button for button in buttons)
+
+
+def _click(press: Press, key: str, at: datetime) -> Event:
+    return Event(
+        key=f"click:{press.delivery}:{press.button}:{key}",
+        delivery=press.delivery,
+        type=EventType.CLICKED,
+        at=at,
+        button=press.button,
+    )
 
 
 def _folded(text: str) -> str:
@@ -240,15 +211,24 @@ def _folded(text: str) -> str:
     return "".join(shown).strip().casefold()
 
 
-def _told(recipient: Recipient, channel: ChannelName, person: Person) -> Recipient:
-    """Fills in what the platform tells of somebody; what the directory says already stays."""
-    return replace(
-        recipient,
-        first_name=recipient.first_name or person.first_name,
-        last_name=recipient.last_name or person.last_name,
-        email=recipient.email or person.email,
-        locale=recipient.locale or person.locale,
-        timezone=recipient.timezone or person.timezone,
-        country=recipient.country or person.country,
-        identities={channel: person.user_id, **recipient.identities},
-    )
+def _told(recipient: Recipient, inbound: Inbound, known: Known) -> Recipient:
+    """Fills in what the platform tells of somebody; what the directory says already stays, and what it says of
+    somebody else too: their e-mail and their channel id. The same value where nothing is new."""
+    person, channel = inbound.person, inbound.channel
+    mail_is_free = known.mailed is None or known.mailed.id == recipient.id
+    id_is_free = known.named is None or known.named.id == recipient.id
+    new: dict[str, Any] = {
+        name: told
+        for name, told in (
+            ("first_name", person.first_name),
+            ("last_name", person.last_name),
+            ("email", person.email if mail_is_free else None),
+            ("locale", person.locale),
+            ("timezone", person.timezone),
+            ("country", person.country),
+        )
+        if told and not getattr(recipient, name)
+    }
+    if id_is_free and channel not in recipient.identities:
+        new["identities"] = {**recipient.identities, channel: person.user_id}
+    return replace(recipient, **new) if new else recipient

@@ -8,7 +8,7 @@ to do next is decided in this package.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -37,6 +37,7 @@ from broadcast.model import (
     Recipient,
 )
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 # --- time and chance ----------------------------------------------------------------------------------
@@ -173,6 +174,34 @@ class Inbound:
     text: str = ""
     start_payload: str | None = None
     reference: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is stored of whom an inbound is of, and of what it speaks: the conversation it came on with the person
+    that has it, whoever is named by its channel id, whoever has its e-mail (regardless of case), and the delivery
+    asked for with its broadcast. ``None``: there is none."""
+
+    conversation: Conversation | None = None
+    recipient: Recipient | None = None
+    named: Recipient | None = None
+    mailed: Recipient | None = None
+    delivery: Delivery | None = None
+    broadcast: Broadcast | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn(Generic[T_co]):
+    """What an inbound changes. `answer` goes back to whoever handed it in; `recipient` is saved, or left as it is;
+    `unsubscribed` tells whether the person of the conversation leaves or is back, ``None`` where they did not say;
+    `mark` is what becomes of the conversation beyond what it was."""
+
+    answer: T_co
+    conversation: Conversation
+    recipient: Recipient | None = None
+    unsubscribed: bool | None = None
+    mark: ConversationState | None = None
+    click: Event | None = None
 
 
 # --- presence -----------------------------------------------------------------------------------------
@@ -435,11 +464,22 @@ class Ledger(Protocol):
 class Inbox(Protocol):
     """What came in, exactly once."""
 
+    async def take_in(
+        self, inbound: Inbound, decide: Callable[[Known], Turn[T]], *, at: datetime, delivery: str | None = None
+    ) -> T | None:
+        """Notes the key of an inbound and writes what `decide` makes of what is known, all or none, in one
+        transaction, as if nobody else wrote meanwhile. Answers what `decide` answered,
+        or ``None`` where the key was noted before: then nothing is written. `delivery` is what else to look up.
+
+        A turn is written as `save_recipients`, `set_unsubscribed` at that instant, `save_conversations`,
+        `mark_conversation` and `add_events` do, in this order. `decide` may be called several times and in another
+        thread, and so must change nothing. What it raises comes out, as does `Conflict`, and nothing is written."""
+
     async def was_seen(self, account: str, key: str) -> bool:
-        """Whether `first_time` noted the key already."""
+        """Whether `take_in` or `first_time` noted the key already."""
 
     async def first_time(self, account: str, key: str, at: datetime) -> bool:
-        """Notes an inbound key; False if it was noted before. Atomic."""
+        """Notes a key alone; False if it was noted before. Atomic."""
 
     async def add_events(self, events: Sequence[Event]) -> int:
         """Appends the events not yet there (by key), with what they mean for their delivery (`tracking.applied`)
@@ -547,7 +587,7 @@ class Store(
 
         intend                      what the earlier call may have claimed is planned again before any is granted
         record, plan, add_events    leave alone what they find written, and do not answer it as new
-        first_time                  False: do before it what must not be lost
+        first_time, take_in         False and ``None``: what was written stays, its answer is lost
         saves with `expected`       `Conflict` where the earlier call was written: read again what is stored
         add_presence                may count twice: for once these counts are better lost
         all others                  do again what they did

@@ -37,7 +37,20 @@ from broadcast.model import (
     Receipt,
     Recipient,
 )
-from broadcast.ports import ApiToken, DeliveryFilter, Due, Lease, Listing, Page, PresenceCount, Result, Store
+from broadcast.ports import (
+    ApiToken,
+    DeliveryFilter,
+    Due,
+    Inbound,
+    Known,
+    Lease,
+    Listing,
+    Page,
+    PresenceCount,
+    Result,
+    Store,
+    Turn,
+)
 from broadcast.tally import Delta
 from storage import changes, codec
 from storage.ordered import Ordered
@@ -157,6 +170,9 @@ class MemoryStore(Store):
         return None
 
     async def save_recipients(self, recipients: Sequence[Recipient]) -> None:
+        self._save_recipients(recipients)
+
+    def _save_recipients(self, recipients: Sequence[Recipient]) -> None:
         batch = {recipient.id: recipient for recipient in recipients}
         claimed: dict[tuple[str, str], str] = {}
         for recipient in batch.values():
@@ -201,6 +217,9 @@ class MemoryStore(Store):
         return frozenset(name for one in self._recipients.values() for name in one.attributes)
 
     async def set_unsubscribed(self, recipient: str, at: datetime | None) -> None:
+        self._set_unsubscribed(recipient, at)
+
+    def _set_unsubscribed(self, recipient: str, at: datetime | None) -> None:
         stored = self._recipients.get(recipient)
         if stored is None:
             return
@@ -243,6 +262,9 @@ class MemoryStore(Store):
     # --- conversations ------------------------------------------------------------------------------
 
     async def conversation(self, account: str, user_id: str) -> Conversation | None:
+        return self._conversation(account, user_id)
+
+    def _conversation(self, account: str, user_id: str) -> Conversation | None:
         id = self._conversation_ids.get((account, user_id))
         return None if id is None else self._conversations[id]
 
@@ -253,16 +275,19 @@ class MemoryStore(Store):
         return [self._conversations[id] for id in sorted(self._conversations_of.get(recipient, ()))]
 
     async def save_conversations(self, conversations: Sequence[Conversation]) -> None:
+        for who, conversation in self._to_keep(conversations).items():
+            self._keep_conversation(who, conversation)
+
+    def _to_keep(self, conversations: Sequence[Conversation]) -> dict[tuple[str, str], Conversation]:
         kept: dict[tuple[str, str], Conversation] = {}
         for given in conversations:
             who = (given.account, given.user_id)
-            stored = kept.get(who) or await self.conversation(*who)
+            stored = kept.get(who) or self._conversation(*who)
             namesake = self._conversations.get(given.id)
             if stored is None and namesake is not None:
                 raise Conflict(f"conversation {given.id} is of another user")
             kept[who] = changes.merged(stored, replace(given, reference=codec.json_copy(given.reference)))
-        for who, conversation in kept.items():
-            self._keep_conversation(who, conversation)
+        return kept
 
     def _keep_conversation(self, who: tuple[str, str], conversation: Conversation) -> None:
         before = self._conversations.get(conversation.id)
@@ -515,6 +540,38 @@ class MemoryStore(Store):
         return changes.in_time_order(self._attempts.get(delivery, ()), self._events.get(delivery, ()))
 
     # --- inbox --------------------------------------------------------------------------------------
+
+    async def take_in(
+        self, inbound: Inbound, decide: Callable[[Known], Turn[T]], *, at: datetime, delivery: str | None = None
+    ) -> T | None:
+        if (inbound.account, inbound.key) in self._inbound:
+            return None
+        turn = decide(self._known(inbound, delivery))
+        kept = self._to_keep([turn.conversation])  # these two may refuse: whatever cannot fail comes after them
+        self._save_recipients([turn.recipient] if turn.recipient else [])
+        if turn.unsubscribed is not None:
+            self._set_unsubscribed(turn.conversation.recipient, at if turn.unsubscribed else None)
+        for who, conversation in kept.items():
+            self._keep_conversation(who, conversation)
+            if turn.mark is not None:
+                self._mark(conversation.id, turn.mark, at)
+        if turn.click is not None:
+            self._add_event(turn.click)
+        self._inbound[inbound.account, inbound.key] = at
+        return turn.answer
+
+    def _known(self, inbound: Inbound, delivery: str | None) -> Known:
+        person = inbound.person
+        conversation = self._conversation(inbound.account, person.user_id)
+        asked = self._deliveries.by_id.get(delivery or "")
+        return Known(
+            conversation,
+            self._recipients.get(conversation.recipient) if conversation else None,
+            self._match(Recipient("", identities={inbound.channel: person.user_id})),
+            self._match(Recipient("", email=person.email)),
+            asked,
+            self._broadcasts.get(asked.broadcast) if asked else None,
+        )
 
     async def was_seen(self, account: str, key: str) -> bool:
         return (account, key) in self._inbound

@@ -23,7 +23,7 @@ from pymongo.write_concern import WriteConcern
 from broadcast.errors import StoreUnavailable
 from broadcast.tally import Delta
 from storage.errors import CannotOpen
-from storage.mongo.meaning import BY_CODE, DUPLICATE, code_of, is_duplicate, told
+from storage.mongo.meaning import BY_CODE, code_of, is_duplicate, told
 
 T = TypeVar("T")
 Document = Mapping[str, Any]
@@ -155,18 +155,6 @@ class Access:
                 return False
             raise
         return True
-
-    async def insert_those_new(self, collection: str, documents: Sequence[dict[str, Any]]) -> list[bool]:
-        """For each whether its id was new."""
-        try:
-            await self.insert(collection, documents)
-        except BulkWriteError as error:
-            faults = error.details["writeErrors"]
-            if any(fault["code"] != DUPLICATE for fault in faults) or error.details.get("writeConcernErrors"):
-                raise
-            there = {fault["index"] for fault in faults}
-            return [index not in there for index in range(len(documents))]
-        return [True for _ in documents]
 
     async def update(
         self, collection: str, filter: Document, change: Document | Sequence[Document], *, upsert: bool = False

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from bson import ObjectId
 
 from broadcast import tracking
-from broadcast.model import OPEN_STATES, Conversation, Delivery, Event, EventType, Receipt
-from storage import changes
-from storage.codec import micros
+from broadcast.model import OPEN_STATES, Conversation, Delivery, Event, EventType, Receipt, Recipient
+from broadcast.ports import Inbound, Known, Turn
+from storage import changes, codec
+from storage.arrivals import Arrival, apart
+from storage.codec import BROADCAST, micros
 from storage.mongo import documents
 from storage.mongo.base import Base, among
 from storage.mongo.connection import Change, Connection, Unit, change, change_where
+from storage.mongo.people import save_conversations, save_recipients, set_unsubscribed
+from storage.mongo.skipping import mark
+
+T = TypeVar("T")
 
 _TOUCH = {"$inc": {"touched": 1}}
 
@@ -29,18 +36,25 @@ class Inbox(Base):
 
     def __init__(self, connection: Connection, *, wall: Callable[[], float] | None) -> None:
         super().__init__(connection, wall=wall)
-        self._keys = self._together(self._note_keys, "mongo inbound keys")
+        self._arrivals = self._together(self._take_in, "mongo inbounds")
         self._events = self._together(self._add_events, "mongo events")
         self._receipts = self._together(self._add_receipts, "mongo receipts")
+
+    async def take_in(
+        self, inbound: Inbound, decide: Callable[[Known], Turn[T]], *, at: datetime, delivery: str | None = None
+    ) -> T | None:
+        answer: T | None = await self._arrivals.call(Arrival(inbound, decide, at, delivery))
+        return answer
+
+    async def _take_in(self, arrivals: Sequence[Arrival]) -> list[Any]:
+        return await self._write(lambda unit: _take_in(unit, arrivals))
 
     async def was_seen(self, account: str, key: str) -> bool:
         return await self._read(lambda db: db.one("inbound", {"_id": _inbound(account, key)})) is not None
 
     async def first_time(self, account: str, key: str, at: datetime) -> bool:
-        return await self._keys.call({"_id": _inbound(account, key), "at": micros(at)})
-
-    async def _note_keys(self, documents: Sequence[dict[str, Any]]) -> list[bool]:
-        return await self._read(lambda db: db.insert_those_new("inbound", documents))
+        document = {"_id": _inbound(account, key), "at": micros(at)}
+        return await self._finish(self._read(lambda db: db.insert_new("inbound", document)))
 
     async def add_events(self, events: Sequence[Event]) -> int:
         return await self._events.call(events) if events else 0
@@ -62,6 +76,108 @@ class Inbox(Base):
 
 def _inbound(account: str, key: str) -> dict[str, str]:
     return {"account": account, "key": key}
+
+
+# --- what people do -----------------------------------------------------------------------------------
+
+
+async def _take_in(unit: Unit, arrivals: Sequence[Arrival]) -> list[Any]:
+    """All that can be decided on one reading are read, decided and written together; then those that are left."""
+    answers: list[Any] = []
+    while len(answers) < len(arrivals):
+        left = arrivals[len(answers) :]
+        known = await _known(unit, left)
+        now = left[: apart(left, known)]
+        turns = [
+            None if knows is None else (arrival, knows, arrival.decide(knows))
+            for arrival, knows in zip(now, known, strict=False)
+        ]
+        await _write_turns(unit, [turn for turn in turns if turn is not None])
+        answers += [None if turn is None else turn[2].answer for turn in turns]
+    return answers
+
+
+async def _known(unit: Unit, arrivals: Sequence[Arrival]) -> list[Known | None]:
+    """``None``: the key is noted."""
+    inbounds = [arrival.inbound for arrival in arrivals]
+    keys = [_inbound(one.account, one.key) for one in inbounds]
+    found = await unit.all("inbound", {"_id": {"$in": keys}})
+    noted = {(one["_id"]["account"], one["_id"]["key"]) for one in found}
+    who = [{"account": one.account, "user_id": one.person.user_id} for one in inbounds]
+    places = [documents.conversation(one) for one in await unit.all("conversations", {"$or": who})]
+    people = await _people(unit, arrivals, places)
+    wanted = {arrival.delivery for arrival in arrivals if arrival.delivery is not None}
+    deliveries = await _by_id(unit, "deliveries", wanted, documents.DELIVERY)
+    broadcasts = await _by_id(unit, "broadcasts", {one["broadcast"] for one in deliveries.values()})
+    place_of = {(one.account, one.user_id): one for one in places}
+
+    def knows(arrival: Arrival) -> Known:
+        one = arrival.inbound
+        place = place_of.get((one.account, one.person.user_id))
+        delivery = deliveries.get(arrival.delivery or "")
+        broadcast = broadcasts.get(delivery["broadcast"]) if delivery else None
+        named, mailed = (next((people[name] for name in some if name in people), None) for some in _names(arrival))
+        return Known(
+            place,
+            people.get(f"_id {place.recipient}") if place else None,
+            named,
+            mailed,
+            documents.delivery(delivery) if delivery else None,
+            BROADCAST.decode(broadcast["_id"], broadcast["doc"]) if broadcast else None,
+        )
+
+    return [
+        None if (arrival.inbound.account, arrival.inbound.key) in noted else knows(arrival) for arrival in arrivals
+    ]
+
+
+async def _people(unit: Unit, arrivals: Sequence[Arrival], places: Iterable[Conversation]) -> dict[str, Recipient]:
+    """By id and by every name."""
+    names = among({name for arrival in arrivals for some in _names(arrival) for name in some})
+    wanted = {"$or": [{"_id": among({place.recipient for place in places})}, {"names": names}]}
+    found: dict[str, Recipient] = {}
+    for document in await unit.all("recipients", wanted):
+        person = documents.recipient(document)
+        found |= dict.fromkeys([f"_id {person.id}", *document.get("names", ())], person)
+    return found
+
+
+def _names(arrival: Arrival) -> tuple[list[str], list[str]]:
+    """What names the person by channel id, and by e-mail."""
+    person = arrival.inbound.person
+    by_id = Recipient("", identities={arrival.inbound.channel: person.user_id})
+    return documents.names(by_id), documents.names(Recipient("", email=person.email))
+
+
+async def _by_id(
+    unit: Unit, collection: str, ids: Iterable[str], fields: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    wanted = among(ids)
+    found = await unit.all(collection, {"_id": wanted}, fields) if wanted["$in"] else []
+    return {document["_id"]: document for document in found}
+
+
+async def _write_turns(unit: Unit, turns: Sequence[tuple[Arrival, Known, Turn[Any]]]) -> None:
+    """Of as many people as there are turns. The keys come first: who is told of one again waits here."""
+    if not turns:
+        return
+    noted = [{"_id": _inbound(one.inbound.account, one.inbound.key), "at": micros(one.at)} for one, _, _ in turns]
+    await unit.insert("inbound", noted)
+    told = {turn.recipient.id: turn.recipient for _, _, turn in turns if turn.recipient is not None}
+    if told:
+        await save_recipients(unit, told)
+    for arrival, _, turn in turns:
+        if turn.unsubscribed is not None:
+            at = arrival.at if turn.unsubscribed else None
+            await set_unsubscribed(unit, turn.conversation.recipient, at)
+    given = [turn.conversation for _, _, turn in turns]
+    await save_conversations(unit, [replace(one, reference=codec.json_copy(one.reference)) for one in given])
+    for arrival, knows, turn in turns:
+        if turn.mark is not None:
+            await mark(unit, (knows.conversation or turn.conversation).id, turn.mark, arrival.at)
+    clicks = [turn.click for _, _, turn in turns if turn.click is not None]
+    if clicks:
+        await add_events(unit, clicks)
 
 
 def _claimed(events: Sequence[Event], new: set[str]) -> int:

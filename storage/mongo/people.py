@@ -38,7 +38,7 @@ class People(Base):
     async def save_recipients(self, recipients: Sequence[Recipient]) -> None:
         batch = {recipient.id: recipient for recipient in recipients}
         if batch:
-            await self._write(lambda unit: _save_recipients(unit, batch))
+            await self._write(lambda unit: save_recipients(unit, batch))
 
     async def recipients(self, q: str, page: Page) -> Listing[Recipient]:
         wanted = containing("search", changes.fold(q))
@@ -68,18 +68,7 @@ class People(Base):
         return frozenset(await self._read(lambda db: db.distinct("recipients", "attributes.name")))
 
     async def set_unsubscribed(self, recipient: str, at: datetime | None) -> None:
-        async def run(unit: Unit) -> None:
-            stored = await unit.one("recipients", {"_id": recipient}, {"unsubscribed_at": True})
-            if stored is None:
-                return
-            earlier = stored.get("unsubscribed_at")
-            since = None if at is None else codec.micros(at) if earlier is None else earlier
-            await unit.update("recipients", {"_id": recipient}, {"$set": {"unsubscribed_at": since}})
-            unit.raise_control()
-            if at is not None:
-                await skip_planned(unit, {"recipient": recipient}, reason=Reason.UNSUBSCRIBED, at=at)
-
-        await self._write(run)
+        await self._write(lambda unit: set_unsubscribed(unit, recipient, at))
 
     async def list_ids(self) -> Mapping[str, str]:
         found = await self._read(lambda db: db.all("lists", {}, sort=[("_id", 1)]))
@@ -104,14 +93,14 @@ class People(Base):
     async def _keep_places(self, calls: Sequence[Sequence[Conversation]]) -> list[None]:
         """Of everybody who wrote while others were being kept, in one transaction."""
         every = [conversation for batch in calls for conversation in batch]
-        await self._write(lambda unit: _save_conversations(unit, every))
+        await self._write(lambda unit: save_conversations(unit, every))
         return [None for _ in calls]
 
     async def mark_conversation(self, id: str, state: ConversationState, at: datetime) -> None:
         await self._write(lambda unit: mark(unit, id, state, at))
 
 
-async def _save_recipients(unit: Unit, batch: Mapping[str, Recipient]) -> None:
+async def save_recipients(unit: Unit, batch: Mapping[str, Recipient]) -> None:
     """What names a person may move within the batch: all of it is let go of first, then claimed."""
     claimed = _claimed(batch)
     owned = {"names": among(claimed), "_id": {"$nin": [*batch]}}
@@ -121,6 +110,18 @@ async def _save_recipients(unit: Unit, batch: Mapping[str, Recipient]) -> None:
     moving = {"_id": among(batch), "names": {"$exists": True}}
     await unit.update_many("recipients", moving, {"$unset": {"names": ""}})
     await unit.change("recipients", [_replaced(recipient) for recipient in batch.values()])
+
+
+async def set_unsubscribed(unit: Unit, recipient: str, at: datetime | None) -> None:
+    stored = await unit.one("recipients", {"_id": recipient}, {"unsubscribed_at": True})
+    if stored is None:
+        return
+    earlier = stored.get("unsubscribed_at")
+    since = None if at is None else codec.micros(at) if earlier is None else earlier
+    await unit.update("recipients", {"_id": recipient}, {"$set": {"unsubscribed_at": since}})
+    unit.raise_control()
+    if at is not None:
+        await skip_planned(unit, {"recipient": recipient}, reason=Reason.UNSUBSCRIBED, at=at)
 
 
 def _claimed(batch: Mapping[str, Recipient]) -> dict[str, str]:
@@ -160,7 +161,7 @@ async def _conversations_of(db: Access, recipients: Sequence[str]) -> dict[str, 
     return found
 
 
-async def _save_conversations(unit: Unit, batch: Sequence[Conversation]) -> None:
+async def save_conversations(unit: Unit, batch: Sequence[Conversation]) -> None:
     """All are looked up at once, by the user and by the id: a first word of many may come in one call."""
     accounts = {given.account for given in batch}
     by_user = [

@@ -47,6 +47,30 @@ def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         done += size
 
 
+class Asked:
+    """A query over what is asked for at once: `source` selects from `asked`, a table of the rows given with these
+    names, beside whatever else. Its rows come in the order of what was asked where `source` says so."""
+
+    def __init__(self, names: str, columns: str, source: str) -> None:
+        self._names = names
+        self._width = names.count(",") + 1
+        self._query = in_one(columns, source)
+
+    def read(self, db: sqlite3.Connection, rows: Sequence[Row]) -> list[list[Any]]:
+        found: list[list[Any]] = []
+        for begin in range(0, len(rows), _MOST):
+            part = rows[begin : begin + _MOST]
+            count = 1 << (len(part) - 1).bit_length()  # rows of nothing are added, so that few are ever prepared
+            nothing = (None,) * (self._width * (count - len(part)))
+            found += read(db, self.sql(count), [*chain.from_iterable(part), *nothing])
+        return found
+
+    @lru_cache(maxsize=8)  # noqa: B019 - as above
+    def sql(self, count: int) -> str:
+        row = f"({', '.join('?' * self._width)})"
+        return f"WITH asked({self._names}) AS (VALUES {', '.join([row] * count)}) {self._query}"
+
+
 def in_one(columns: str, source: str) -> str:
     """A query whose only row is a JSON array of rows: these columns of what `source` selects from, in its order."""
     lines = f"SELECT json_array({columns}) AS line {source}"

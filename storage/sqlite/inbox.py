@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from broadcast import tracking
-from broadcast.model import Conversation, Delivery, Event, EventType, Receipt
-from storage import changes
-from storage.codec import micros
+from broadcast.model import Broadcast, Conversation, Delivery, Event, EventType, Receipt
+from broadcast.ports import Inbound, Known, Turn
+from storage import changes, codec
+from storage.arrivals import Arrival, apart
+from storage.codec import BROADCAST, micros
 from storage.sqlite import rows
 from storage.sqlite.base import Base
+from storage.sqlite.batches import Asked, Rows
 from storage.sqlite.lanes import Unit
-from storage.sqlite.people import conversation_with
+from storage.sqlite.people import keep_conversations, rows_of, save_recipients, set_unsubscribed
+from storage.sqlite.skipping import mark
+
+T = TypeVar("T")
 
 
 class Inbox(Base):
+    """What webhooks bring is written with what others bring at the same time."""
+
+    async def take_in(
+        self, inbound: Inbound, decide: Callable[[Known], Turn[T]], *, at: datetime, delivery: str | None = None
+    ) -> T | None:
+        arrival = Arrival(inbound, decide, at, delivery)
+        answer: T | None = await self._writer.call_together(_take_in, arrival)
+        return answer
+
     async def was_seen(self, account: str, key: str) -> bool:
         sql = "SELECT 1 FROM inbound WHERE account = ? AND key = ?"
         return await self._read(lambda db: db.execute(sql, (account, key)).fetchone() is not None)
@@ -27,108 +46,264 @@ class Inbox(Base):
         return await self._write(lambda unit: unit.db.execute(sql, row).rowcount == 1)
 
     async def add_events(self, events: Sequence[Event]) -> int:
-        return await self._write(lambda unit: sum(_add_event(unit, event) for event in events))
+        return await self._write(lambda unit: add_events(unit, events))
 
     async def add_receipts(self, receipts: Sequence[Receipt]) -> None:
-        def run(unit: Unit) -> None:
-            for receipt in receipts:
-                _add_receipt(unit, receipt)
-
-        await self._write(run)
+        if receipts:
+            await self._writer.call_together(_add_receipts, receipts)
 
 
-def _add_event(unit: Unit, event: Event) -> bool:
-    """False where the key was there, or the delivery is not known."""
-    db = unit.db
-    if db.execute("SELECT 1 FROM events WHERE key = ?", (event.key,)).fetchone():
-        return False
-    sql = f"SELECT {rows.DELIVERY}, d.key FROM {rows.LEDGER} WHERE d.id = ?"  # noqa: S608 - our columns
-    row = db.execute(sql, (event.delivery,)).fetchone()
-    if row is None:
-        return False
-    *_, key = row
-    _note_event(unit, rows.delivery(row), key, event)
-    db.execute(
-        "INSERT INTO events (key, delivery, type, at, button, detail) VALUES (?, ?, ?, ?, ?, ?)",
-        (event.key, key, str(event.type), micros(event.at), event.button, event.detail),
-    )
-    return True
+# --- what people do -----------------------------------------------------------------------------------
+
+_KNOWN = Asked(
+    "number, account, key, channel, user_id, email, delivery",
+    "a.number, i.recipient, d.broadcast, "
+    f"{rows.CONVERSATION}, {rows.RECIPIENT}, {rows.RECIPIENT.replace('r.', 'n.')}, "
+    f"{rows.RECIPIENT.replace('r.', 'm.')}, {rows.DELIVERY}",
+    """
+    FROM asked a
+    LEFT JOIN conversations c ON c.account = a.account AND c.user_id = a.user_id
+    LEFT JOIN recipients r ON r.id = c.recipient
+    LEFT JOIN identities i ON i.channel = a.channel AND i.user_id = a.user_id
+    LEFT JOIN recipients n ON n.id = i.recipient AND n.id IS NOT r.id
+    LEFT JOIN recipients m ON m.email_folded = a.email
+    LEFT JOIN deliveries d ON d.id = a.delivery
+    LEFT JOIN sending s ON s.key = d.key
+    WHERE a.number IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM inbound k WHERE k.account = a.account AND k.key = a.key)
+    """,
+)
+_KEYS = Rows("INSERT INTO inbound VALUES", 3)
 
 
-def _note_event(unit: Unit, before: Delivery, key: int, event: Event) -> None:
-    """Writes what the event means for its delivery and for the counters."""
-    earlier = unit.db.execute(
-        "SELECT button FROM events WHERE delivery = ? AND type = ?", (key, str(event.type))
-    ).fetchall()
-    on_button = event.type is EventType.CLICKED and (event.button,) not in earlier
-    noted = changes.noted(before, event, first=not earlier, first_on_button=on_button)
-    unit.count(before.broadcast, noted.deltas)
-    if noted.delivery is not before:
-        unit.db.execute(
-            """
-            UPDATE deliveries SET
-                state = ?, reason = ?, ended_at = ?, sent_at = ?, delivered_at = ?, read_at = ?, clicked_at = ?
-            WHERE key = ?
-            """,
-            (*rows.of_outcome(noted.delivery), *rows.of_marks(noted.delivery), key),
-        )
-    if noted.delivery.state is not before.state:
-        unit.db.execute("DELETE FROM sending WHERE key = ?", (key,))
+def _take_in(unit: Unit, arrivals: Sequence[Arrival]) -> list[Any]:
+    """All that can be decided on one reading are read, decided and written together; then those that are left."""
+    answers: list[Any] = []
+    while len(answers) < len(arrivals):
+        left = arrivals[len(answers) :]
+        known = _known(unit.db, left)
+        now = left[: apart(left, known)]
+        turns = [
+            None if knows is None else (arrival, knows, arrival.decide(knows))
+            for arrival, knows in zip(now, known, strict=False)
+        ]
+        _write_turns(unit, [turn for turn in turns if turn is not None])
+        answers += [None if turn is None else turn[2].answer for turn in turns]
+    return answers
 
 
-def _add_receipt(unit: Unit, receipt: Receipt) -> None:
-    conversation = conversation_with(unit.db, receipt.account, receipt.user_id)
-    if conversation is None:
-        return
-    _apply(unit, receipt, conversation)
-    if _has_open(unit.db, conversation):
-        unit.db.execute(
-            """
-            INSERT OR IGNORE INTO waiting (account, user_id, type, message_id, at, up_to, detail)
-            VALUES (?, ?, ?, ?, ?, ?, ?)
-            """,
-            rows.of_receipt(receipt),
-        )
+def _known(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Known | None]:
+    """``None``: the key is noted."""
+    found = _KNOWN.read(db, [(number, *_asked(arrival)) for number, arrival in enumerate(arrivals)])
+    new: dict[int, Known] = {}
+    broadcasts: dict[str, Broadcast | None] = {}
+    for number, named, broadcast, *row in found:
+        knows = rows.known(row, named)
+        if broadcast is not None:
+            if broadcast not in broadcasts:
+                broadcasts[broadcast] = _broadcast(db, broadcast)
+            knows = replace(knows, broadcast=broadcasts[broadcast])
+        new[number] = knows
+    return [new.get(number) for number in range(len(arrivals))]
 
 
-def _has_open(db: sqlite3.Connection, conversation: Conversation) -> bool:
-    sql = "SELECT 1 FROM deliveries WHERE conversation = ? AND state = 'planned' LIMIT 1"
-    return db.execute(sql, (conversation.id,)).fetchone() is not None
+def _asked(arrival: Arrival) -> rows.Row:
+    one = arrival.inbound
+    return one.account, one.key, str(one.channel), one.person.user_id, arrival.mail, arrival.delivery
 
 
-def _apply(unit: Unit, receipt: Receipt, conversation: Conversation) -> None:
-    """To every delivery it covers, in order of id."""
-    sql = f"""
-        SELECT {rows.DELIVERY} FROM {rows.LEDGER}
-        WHERE d.conversation = ? AND d.platform_message_id IS NOT NULL ORDER BY d.id
-    """  # noqa: S608 - our columns
-    for row in unit.db.execute(sql, (conversation.id,)).fetchall():
+def _broadcast(db: sqlite3.Connection, id: str) -> Broadcast | None:
+    row = db.execute("SELECT doc FROM broadcasts WHERE id = ?", (id,)).fetchone()
+    return None if row is None else BROADCAST.decode(id, row[0])
+
+
+def _write_turns(unit: Unit, turns: Sequence[tuple[Arrival, Known, Turn[Any]]]) -> None:
+    """Of as many people as there are turns."""
+    told = [turn.recipient for _, _, turn in turns if turn.recipient is not None]
+    if told:
+        save_recipients(unit.db, rows_of(told))
+    for arrival, _, turn in turns:
+        if turn.unsubscribed is not None:
+            set_unsubscribed(unit, turn.conversation.recipient, arrival.at if turn.unsubscribed else None)
+    kept = [_kept(knows, turn) for _, knows, turn in turns]
+    keep_conversations(unit.db, kept)
+    for (arrival, _, turn), conversation in zip(turns, kept, strict=True):
+        if turn.mark is not None:
+            mark(unit, conversation.id, turn.mark, arrival.at)
+    add_events(unit, [turn.click for _, _, turn in turns if turn.click is not None])
+    keys = [(arrival.inbound.account, arrival.inbound.key, micros(arrival.at)) for arrival, _, _ in turns]
+    _KEYS.run(unit.db, keys)
+
+
+def _kept(known: Known, turn: Turn[Any]) -> Conversation:
+    given = turn.conversation
+    if given.reference:
+        given = replace(given, reference=codec.json_copy(given.reference))
+    return changes.merged(known.conversation, given)
+
+
+# --- what becomes of messages -------------------------------------------------------------------------
+
+_NOTED = Asked("key", "e.key", "FROM events e WHERE e.key IN (SELECT a.key FROM asked a)")
+_DELIVERIES = Asked(
+    "id",
+    f"d.key, {rows.DELIVERY}",
+    "FROM asked a CROSS JOIN deliveries d ON d.id = a.id LEFT JOIN sending s ON s.key = d.key",
+)
+_EARLIER = Asked("key", "e.delivery, e.type, e.button", "FROM asked a CROSS JOIN events e ON e.delivery = a.key")
+_EVENTS = Rows("INSERT INTO events (key, delivery, type, at, button, detail) VALUES", 6)
+_CHANGED = Rows(
+    """
+    UPDATE deliveries SET
+        state = v.column2, reason = v.column3, ended_at = v.column4, sent_at = v.column5,
+        delivered_at = v.column6, read_at = v.column7, clicked_at = v.column8
+    FROM (VALUES
+    """,
+    8,
+    ") AS v WHERE deliveries.key = v.column1",
+)
+
+
+def add_events(unit: Unit, events: Sequence[Event]) -> int:
+    """Those whose key is new and whose delivery is known; says how many."""
+    if not events:
+        return 0
+    noted = {key for (key,) in _NOTED.read(unit.db, [(event.key,) for event in events])}
+    new: dict[str, Event] = {}
+    for event in events:
+        if event.key not in noted:
+            new.setdefault(event.key, event)
+    return _Noting(unit).run([*new.values()]) if new else 0
+
+
+class _Noting:
+    """New events on their way to their deliveries, in order."""
+
+    def __init__(self, unit: Unit) -> None:
+        self._unit = unit
+        self._keys: dict[str, int] = {}
+        self._before: dict[str, Delivery] = {}
+        self._deliveries: dict[str, Delivery] = {}
+        self._buttons: dict[tuple[int, str], set[str | None]] = defaultdict(set)
+        self._new: list[rows.Row] = []
+
+    def run(self, events: Sequence[Event]) -> int:
+        self._load({event.delivery for event in events})
+        for event in events:
+            if event.delivery in self._keys:
+                self._note(event)
+        self._write()
+        return len(self._new)
+
+    def _load(self, wanted: Iterable[str]) -> None:
+        for key, *row in _DELIVERIES.read(self._unit.db, [(id,) for id in wanted]):
+            delivery = rows.delivery(row)
+            self._keys[delivery.id] = key
+            self._before[delivery.id] = self._deliveries[delivery.id] = delivery
+        for key, type, button in _EARLIER.read(self._unit.db, [(key,) for key in self._keys.values()]):
+            self._buttons[key, type].add(button)
+
+    def _note(self, event: Event) -> None:
+        before, key = self._deliveries[event.delivery], self._keys[event.delivery]
+        earlier = self._buttons[key, event.type]
+        on_button = event.type is EventType.CLICKED and event.button not in earlier
+        noted = changes.noted(before, event, first=not earlier, first_on_button=on_button)
+        self._unit.count(before.broadcast, noted.deltas)
+        self._deliveries[event.delivery] = noted.delivery
+        earlier.add(event.button)
+        self._new.append((event.key, key, str(event.type), micros(event.at), event.button, event.detail))
+
+    def _write(self) -> None:
+        db = self._unit.db
+        _EVENTS.run(db, self._new)
+        changed = [
+            (self._keys[id], before, self._deliveries[id])
+            for id, before in self._before.items()
+            if self._deliveries[id] is not before
+        ]
+        _CHANGED.run(db, [(key, *rows.of_outcome(after), *rows.of_marks(after)) for key, _, after in changed])
+        settled = [(key,) for key, before, after in changed if after.state is not before.state]
+        if settled:
+            db.executemany("DELETE FROM sending WHERE key = ?", settled)
+
+
+# --- what platforms say of messages -------------------------------------------------------------------
+
+_PLACES = Asked(
+    "number, account, user_id",
+    "a.number, c.id",
+    "FROM asked a CROSS JOIN conversations c ON c.account = a.account AND c.user_id = a.user_id",
+)
+#: What was sent on the conversations asked for.
+_SENT = Asked(
+    "id",
+    rows.DELIVERY,
+    """
+    FROM asked a CROSS JOIN deliveries d ON d.conversation = a.id AND d.platform_message_id IS NOT NULL
+    LEFT JOIN sending s ON s.key = d.key ORDER BY d.id
+    """,
+)
+_OPEN = Asked(
+    "id",
+    "a.id",
+    """
+    FROM asked a
+    WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.conversation = a.id AND d.state = 'planned')
+    """,
+)
+_WAITING = Rows("INSERT OR IGNORE INTO waiting (account, user_id, type, message_id, at, up_to, detail) VALUES", 7)
+
+
+def _add_receipts(unit: Unit, calls: Sequence[Sequence[Receipt]]) -> list[None]:
+    receipts = [receipt for given in calls for receipt in given]
+    who = [(number, receipt.account, receipt.user_id) for number, receipt in enumerate(receipts)]
+    spoken = [(receipts[number], place) for number, place in sorted(_PLACES.read(unit.db, who))]
+    _apply(unit, spoken)
+    still_open = _open(unit.db, [place for _, place in spoken])
+    _WAITING.run(unit.db, [rows.of_receipt(receipt) for receipt, place in spoken if place in still_open])
+    return [None for _ in calls]
+
+
+def _apply(unit: Unit, spoken: Sequence[tuple[Receipt, str]]) -> None:
+    """Each receipt to every delivery that it covers on its conversation, in order of id."""
+    on: dict[str | None, list[Delivery]] = defaultdict(list)
+    for row in _SENT.read(unit.db, [(place,) for place in dict.fromkeys(place for _, place in spoken)]):
         delivery = rows.delivery(row)
-        if tracking.covers(receipt, delivery):
-            _add_event(unit, tracking.event_of(receipt, delivery))
+        on[delivery.conversation].append(delivery)
+    add_events(
+        unit,
+        [
+            tracking.event_of(receipt, delivery)
+            for receipt, place in spoken
+            for delivery in on[place]
+            if tracking.covers(receipt, delivery)
+        ],
+    )
+
+
+def _open(db: sqlite3.Connection, conversations: Iterable[str]) -> set[str]:
+    """Those of the conversations on which something is planned or under way."""
+    return {id for (id,) in _OPEN.read(db, [(id,) for id in dict.fromkeys(conversations)])}
 
 
 def apply_waiting(unit: Unit, conversations: Iterable[str | None]) -> None:
     """What came before the outcomes just recorded on these conversations; forgotten once nothing is open there."""
-    if unit.db.execute("SELECT 1 FROM waiting LIMIT 1").fetchone() is None:
+    db = unit.db
+    if db.execute("SELECT 1 FROM waiting LIMIT 1").fetchone() is None:
         return
-    for id in dict.fromkeys(conversations):
-        sql = f"SELECT {rows.CONVERSATION} FROM conversations c WHERE id = ?"  # noqa: S608 - our columns
-        row = unit.db.execute(sql, (id,)).fetchone()
-        if row is not None:
-            _apply_waiting(unit, rows.conversation(row))
+    places = [(id,) for id in dict.fromkeys(conversations) if id is not None]
+    kept = sorted(_KEPT.read(db, places), key=itemgetter(0))
+    _apply(unit, [(rows.receipt(row), place) for _, place, *row in kept])
+    still_open = _open(db, [place for _, place, *_ in kept])
+    over = [(number,) for number, place, *_ in kept if place not in still_open]
+    db.executemany("DELETE FROM waiting WHERE number = ?", over)
 
 
-def _apply_waiting(unit: Unit, conversation: Conversation) -> None:
-    who = (conversation.account, conversation.user_id)
-    kept = unit.db.execute(
-        """
-        SELECT account, user_id, type, message_id, at, up_to, detail FROM waiting
-        WHERE account = ? AND user_id = ? ORDER BY number
-        """,
-        who,
-    ).fetchall()
-    for row in kept:
-        _apply(unit, rows.receipt(row), conversation)
-    if kept and not _has_open(unit.db, conversation):
-        unit.db.execute("DELETE FROM waiting WHERE account = ? AND user_id = ?", who)
+_KEPT = Asked(
+    "id",
+    "w.number, c.id, w.account, w.user_id, w.type, w.message_id, w.at, w.up_to, w.detail",
+    """
+    FROM asked a CROSS JOIN conversations c ON c.id = a.id
+    CROSS JOIN waiting w ON w.account = c.account AND w.user_id = c.user_id
+    """,
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from broadcast.ports import Listing, Page
 from storage import changes, codec
 from storage.sqlite import rows
 from storage.sqlite.base import Base, ids, one
+from storage.sqlite.batches import Rows
 from storage.sqlite.lanes import Unit
 from storage.sqlite.skipping import mark, skip_planned
 
@@ -26,8 +27,8 @@ class People(Base):
         return await self._read(lambda db: [_match(db, one) for one in wanted])
 
     async def save_recipients(self, recipients: Sequence[Recipient]) -> None:
-        batch = {recipient.id: (recipient, rows.of_recipient(recipient)) for recipient in recipients}
-        await self._write(lambda unit: _save_recipients(unit.db, batch))
+        batch = rows_of(recipients)
+        await self._write(lambda unit: save_recipients(unit.db, batch))
 
     async def recipients(self, q: str, page: Page) -> Listing[Recipient]:
         wanted = changes.fold(q)
@@ -60,7 +61,7 @@ class People(Base):
         return await self._list(run)
 
     async def set_unsubscribed(self, recipient: str, at: datetime | None) -> None:
-        await self._write(lambda unit: _set_unsubscribed(unit, recipient, at))
+        await self._write(lambda unit: set_unsubscribed(unit, recipient, at))
 
     async def list_ids(self) -> Mapping[str, str]:
         return await self._read(lambda db: dict(db.execute("SELECT id, name FROM lists ORDER BY id").fetchall()))
@@ -108,8 +109,22 @@ def _match(db: sqlite3.Connection, wanted: Recipient) -> Recipient | None:
     return None
 
 
-def _save_recipients(db: sqlite3.Connection, batch: Mapping[str, tuple[Recipient, rows.Row]]) -> None:
+def rows_of(recipients: Iterable[Recipient]) -> dict[str, tuple[Recipient, rows.Row]]:
+    return {recipient.id: (recipient, rows.of_recipient(recipient)) for recipient in recipients}
+
+
+def save_recipients(db: sqlite3.Connection, batch: Mapping[str, tuple[Recipient, rows.Row]]) -> None:
     """What names a person may move within the batch: all of it is let go of first, then claimed."""
+    _let_go(db, batch)
+    try:
+        _insert(db, [*batch.values()])
+    except sqlite3.IntegrityError:
+        _let_go(db, batch)
+        for one_of_them in batch.values():  # each alone, to tell whose it is
+            _save_recipient(db, *one_of_them)
+
+
+def _let_go(db: sqlite3.Connection, batch: Iterable[str]) -> None:
     mine = (ids(batch),)
     db.execute("DELETE FROM identities WHERE recipient IN (SELECT value FROM json_each(?))", mine)
     db.execute("DELETE FROM memberships WHERE recipient IN (SELECT value FROM json_each(?))", mine)
@@ -120,35 +135,51 @@ def _save_recipients(db: sqlite3.Connection, batch: Mapping[str, tuple[Recipient
         """,
         mine,
     )
-    for recipient, row in batch.values():
-        try:
-            _save_recipient(db, recipient, row)
-        except sqlite3.IntegrityError as error:
-            raise Conflict(
-                f"the external id, e-mail or a channel id of {recipient.id} belongs to another recipient"
-            ) from error
 
 
 def _save_recipient(db: sqlite3.Connection, recipient: Recipient, row: rows.Row) -> None:
-    db.execute(
-        """
-        INSERT INTO recipients (
-            id, external_id, email, email_folded, first_name, last_name, locale, timezone, country, main_channel,
-            doc, created_at, search
-        ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT (id) DO UPDATE SET
-            external_id = excluded.external_id, email = excluded.email, email_folded = excluded.email_folded,
-            first_name = excluded.first_name, last_name = excluded.last_name, locale = excluded.locale,
-            timezone = excluded.timezone, country = excluded.country, main_channel = excluded.main_channel,
-            doc = excluded.doc, created_at = excluded.created_at, search = excluded.search
-        """,
-        row,
-    )
-    db.executemany(
-        "INSERT INTO identities VALUES (?, ?, ?)",
-        [(str(channel), user_id, recipient.id) for channel, user_id in recipient.identities.items()],
-    )
-    db.executemany("INSERT INTO memberships VALUES (?, ?)", [(recipient.id, name) for name in recipient.lists])
+    try:
+        _insert(db, [(recipient, row)])
+    except sqlite3.IntegrityError as error:
+        raise Conflict(
+            f"the external id, e-mail or a channel id of {recipient.id} belongs to another recipient"
+        ) from error
+
+
+_RECIPIENTS = Rows(
+    """
+    INSERT INTO recipients (
+        id, external_id, email, email_folded, first_name, last_name, locale, timezone, country, main_channel,
+        doc, created_at, search
+    ) VALUES
+    """,
+    13,
+    """
+    ON CONFLICT (id) DO UPDATE SET
+        external_id = excluded.external_id, email = excluded.email, email_folded = excluded.email_folded,
+        first_name = excluded.first_name, last_name = excluded.last_name, locale = excluded.locale,
+        timezone = excluded.timezone, country = excluded.country, main_channel = excluded.main_channel,
+        doc = excluded.doc, created_at = excluded.created_at, search = excluded.search
+    """,
+)
+_IDENTITIES = Rows("INSERT INTO identities VALUES", 3)
+_MEMBERSHIPS = Rows("INSERT INTO memberships VALUES", 2)
+_CONVERSATIONS = Rows(
+    "INSERT INTO conversations VALUES",
+    8,
+    """
+    ON CONFLICT (account, user_id) DO UPDATE SET
+        recipient = excluded.recipient, reference = excluded.reference, state = excluded.state,
+        last_seen = excluded.last_seen
+    """,
+)
+
+
+def _insert(db: sqlite3.Connection, people: Sequence[tuple[Recipient, rows.Row]]) -> None:
+    _RECIPIENTS.run(db, [row for _, row in people])
+    ids_of = [(str(channel), id, person.id) for person, _ in people for channel, id in person.identities.items()]
+    _IDENTITIES.run(db, ids_of)
+    _MEMBERSHIPS.run(db, [(person.id, name) for person, _ in people for name in person.lists])
 
 
 #: Lists, segments and recipients add up; excluded lists take away. No segment can be stored yet.
@@ -203,23 +234,19 @@ def conversation_with(db: sqlite3.Connection, account: str, user_id: str) -> Con
 
 
 def _save_conversation(db: sqlite3.Connection, given: Conversation) -> None:
-    stored = conversation_with(db, given.account, given.user_id)
-    kept = changes.merged(stored, given)
+    keep_conversations(db, [changes.merged(conversation_with(db, given.account, given.user_id), given)])
+
+
+def keep_conversations(db: sqlite3.Connection, merged: Sequence[Conversation]) -> None:
+    """Each as it is to be kept, of as many people."""
     try:
-        db.execute(
-            """
-            INSERT INTO conversations VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (account, user_id) DO UPDATE SET
-                recipient = excluded.recipient, reference = excluded.reference, state = excluded.state,
-                last_seen = excluded.last_seen
-            """,
-            rows.of_conversation(kept),
-        )
+        _CONVERSATIONS.run(db, [rows.of_conversation(conversation) for conversation in merged])
     except sqlite3.IntegrityError as error:
-        raise Conflict(f"conversation {given.id} is of another user") from error
+        told = merged[0].id if len(merged) == 1 else "one of those given"
+        raise Conflict(f"conversation {told} is of another user") from error
 
 
-def _set_unsubscribed(unit: Unit, recipient: str, at: datetime | None) -> None:
+def set_unsubscribed(unit: Unit, recipient: str, at: datetime | None) -> None:
     since = codec.micros_or_none(at)
     changed = unit.db.execute(
         """

@@ -24,7 +24,7 @@ from broadcast.model import (
     Recipient,
     Rung,
 )
-from broadcast.ports import ApiToken, Due
+from broadcast.ports import ApiToken, Due, Known
 from storage import changes
 from storage.codec import instant, instant_or_none, json_text, micros, micros_or_none, undecodable
 
@@ -58,7 +58,7 @@ RECIPIENT = (
 )
 CONVERSATION = "c.id, c.account, c.channel, c.recipient, c.user_id, c.reference, c.state, c.last_seen"
 
-_WIDTH_D, _WIDTH_R = 25, 12
+_WIDTH_D, _WIDTH_R, _WIDTH_C = 25, 12, 8
 
 
 def _named(kind: str) -> Callable[[Callable[[Row], T]], Callable[[Row], T]]:
@@ -249,6 +249,24 @@ def due(row: Row) -> Due:
         recipient(row[_WIDTH_D : _WIDTH_D + _WIDTH_R]),
         conversation(row[_WIDTH_D + _WIDTH_R :]),
     )
+
+
+def known(row: Row, named: str | None) -> Known:
+    """A row of `CONVERSATION`, `RECIPIENT` three times (its own, the one `named`, the one with the e-mail) and
+    `DELIVERY`, each of which may be missing. One that is named and has the conversation is told once."""
+    own, other, mailed, asked = (_WIDTH_C + _WIDTH_R * count for count in range(4))
+    person = None if row[own] is None else recipient(row[own:other])
+    return Known(
+        None if row[0] is None else conversation(row),
+        person,
+        person if person is not None and named == person.id else _or_none(row[other:mailed]),
+        _or_none(row[mailed:asked]),
+        None if row[asked] is None else delivery(row[asked:]),
+    )
+
+
+def _or_none(row: Row) -> Recipient | None:
+    return None if row[0] is None else recipient(row)
 
 
 def with_recipient(row: Row) -> tuple[Delivery, Recipient]:

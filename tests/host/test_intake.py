@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from bot.intake import Deed, Intake
 from broadcast.errors import StoreUnavailable
 from broadcast.inbox import STARTED, STOPPED, Reception
 from broadcast.model import Answer, Faulty, Holds, Throttled, Unknown
-from broadcast.ports import Content, Lease, Page
+from broadcast.ports import Content, Inbound, Lease, Page
 from storage.memory import MemoryStore
 from tests.host.stage import KEY, Recorder, account, accounts, said
 
@@ -79,16 +80,16 @@ async def test_nothing_is_confirmed_before_it_is_stored(monkeypatch: pytest.Monk
     """A store that does not answer is asked again, and the platform keeps the batch meanwhile."""
     monkeypatch.setattr(intake, "STORE_PAUSE", 0.01)
     platform = Platform(Received(inbound=(said("hello"),)))
-    was_seen = platform.store.was_seen
+    take_in = platform.store.take_in
     failed: list[int] = []
 
-    async def stumble(account: str, key: str) -> bool:
+    async def stumble(inbound: Inbound, *args: Any, **named: Any) -> object:
         if len(failed) < 3:
             failed.append(platform.confirmed)
             raise StoreUnavailable("busy")
-        return await was_seen(account, key)
+        return await take_in(inbound, *args, **named)
 
-    monkeypatch.setattr(platform.store, "was_seen", stumble)
+    monkeypatch.setattr(platform.store, "take_in", stumble)
     await platform.fetch()
     assert failed == [0, 0, 0]
     assert (await platform.store.recipients("", Page())).total == 1
@@ -97,14 +98,14 @@ async def test_nothing_is_confirmed_before_it_is_stored(monkeypatch: pytest.Monk
 async def test_one_that_cannot_be_taken_in_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of ours over one person's words does not cost the others theirs."""
     platform = Platform(Received(inbound=(said("hello"), said("hello", key="2", user="99"))))
-    was_seen = platform.store.was_seen
+    take_in = platform.store.take_in
 
-    async def fail_on_the_first(account: str, key: str) -> bool:
-        if key == "1":
+    async def fail_on_the_first(inbound: Inbound, *args: Any, **named: Any) -> object:
+        if inbound.key == "1":
             raise KeyError("a fault of ours")
-        return await was_seen(account, key)
+        return await take_in(inbound, *args, **named)
 
-    monkeypatch.setattr(platform.store, "was_seen", fail_on_the_first)
+    monkeypatch.setattr(platform.store, "take_in", fail_on_the_first)
     await platform.fetch()
     assert await platform.store.conversation(KEY, "99") is not None
 

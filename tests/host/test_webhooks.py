@@ -149,10 +149,10 @@ async def test_a_store_that_does_not_answer_makes_the_platform_repeat(monkeypatc
     """503: what was not stored was not received."""
     async with served(accounts(Recorder(), Inlet(Received(inbound=(said("hello"),))))) as one:
 
-        async def fail(*_: object) -> None:
+        async def fail(*_: object, **__: object) -> None:
             raise StoreUnavailable("the disk is full; make room")
 
-        monkeypatch.setattr(one.store, "was_seen", fail)
+        monkeypatch.setattr(one.store, "take_in", fail)
         answer = await one.post(PATH)
         assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
 

@@ -8,15 +8,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from broadcast.errors import Conflict, StoreUnavailable
-from broadcast.model import DeliveryState
-from broadcast.ports import DeliveryFilter, Page
+from broadcast.model import ChannelName, DeliveryState
+from broadcast.ports import DeliveryFilter, Inbound, Page, Person, Said, Turn
 from storage.errors import CannotOpen, Damaged, TooNew, Undecodable
 from storage.memory import MemoryStore
 from storage.open import open_store
@@ -367,6 +367,20 @@ async def test_a_record_that_cannot_be_read_is_named(store: SqliteStore, path: P
         await store.delivery("dlv_brd_1_ben")
     assert await store.recipient("rcp_ben") == recipient("ben")
     assert await store.broadcast("brd_1") == broadcast()
+
+
+async def test_a_record_that_cannot_be_read_keeps_nobody_else_out(store: SqliteStore, path: Path) -> None:
+    """Of those who come at once only the one it is of is refused."""
+    await populate(store, "ann", "ben", "cat")
+    change(path, "UPDATE recipients SET doc = '{' WHERE id = 'rcp_ben'")
+
+    def taken(name: str) -> Awaitable[str | None]:
+        said = Inbound(name, ACCOUNT, ChannelName.TEAMS, Person(f"user-{name}"), Said.TEXT, NOW)
+        return store.take_in(said, lambda _: Turn(name, conversation(name)), at=NOW)
+
+    told = await asyncio.gather(*map(taken, ("ann", "ben", "cat")), return_exceptions=True)
+    assert [str(told[0]), type(told[1]).__name__, str(told[2])] == ["ann", "Undecodable", "cat"]
+    assert [await store.was_seen(ACCOUNT, name) for name in ("ann", "ben", "cat")] == [True, False, True]
 
 
 async def test_a_stream_goes_over_its_pages(store: SqliteStore) -> None:

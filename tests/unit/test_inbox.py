@@ -169,7 +169,7 @@ async def test_somebody_whom_nobody_can_store_is_refused() -> None:
     """The platform repeats it, and then they are there. Nothing is noted as done."""
 
     class Refusing(Shaky):
-        async def save_recipients(self, recipients: object) -> None:
+        async def take_in(self, *_: object, **__: object) -> None:
             raise Conflict("taken")
 
     office = Office()
