@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from broadcast.model import Receipt
@@ -10,6 +11,15 @@ from broadcast.ports import Inbound
 #: A callback may be this many bytes long. The host refuses more before it reads on; a channel refuses what
 #: reaches it all the same.
 BODY_LIMIT = 1024 * 1024
+
+
+def header(headers: Mapping[str, str], name: str) -> str:
+    """A header by its name, whose case does not matter; empty where there is none."""
+    given = headers.get(name)  # the host's mapping knows no case either: found at once
+    if given is not None:
+        return given
+    wanted = name.lower()
+    return next((value for one, value in headers.items() if one.lower() == wanted), "")
 
 
 @dataclass(frozen=True, slots=True)

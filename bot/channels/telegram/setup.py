@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+import orjson
 from telegram import Bot
 from telegram.error import BadRequest, InvalidToken, TelegramError
 
-from bot.channels.http import Http, scrub
+from bot.channels.http import Http, Reply, scrub
 from bot.channels.telegram.account import Mode, TelegramAccount
 from bot.channels.telegram.request import HttpRequest
 from bot.channels.telegram.updates import ALLOWED_UPDATES
@@ -30,6 +31,7 @@ class TelegramSetup:
     def __init__(self, account: TelegramAccount, http: Http) -> None:
         request = HttpRequest(http)
         self._account = account
+        self._http = http
         self._bot = Bot(account.token, base_url=account.base_url, request=request, get_updates_request=request)
         self.username: str | None = None
 
@@ -44,8 +46,18 @@ class TelegramSetup:
         return await self._tried(register) or await self._tried(self._set_menu)
 
     async def acknowledge(self, press: str) -> str | None:
-        """Stops the spinner on a pressed button. ``None``, or why it could not be."""
-        return await self._tried(lambda: self._bot.answer_callback_query(press))
+        """Stops the spinner on a pressed button. ``None``, or why it could not be. One for every press, hence
+        straight over the transport."""
+        body = orjson.dumps({"callback_query_id": press})
+        answer = await self._http.post_json(self._account.url("answerCallbackQuery"), body)
+        if not isinstance(answer, Reply):
+            return answer.detail
+        data = answer.json()
+        said = data if isinstance(data, dict) else {}
+        if said.get("ok") is True:
+            return None
+        why = str(said.get("description") or f"HTTP {answer.status}")
+        return scrub(why, self._account.token, self._account.secret)
 
     async def _identify(self) -> None:
         self.username = (await self._bot.get_me()).username

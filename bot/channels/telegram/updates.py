@@ -5,19 +5,22 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import orjson
 import structlog
-from telegram import CallbackQuery, ChatMemberUpdated, Message, MessageReactionUpdated, Update, User
+from telegram import Update
 from telegram.constants import ChatMemberStatus, ChatType
 
 from bot.channels.telegram.account import TelegramAccount
-from bot.channels.webhook import BODY_LIMIT, Received
+from bot.channels.webhook import BODY_LIMIT, Received, header
 from broadcast.model import ChannelName
 from broadcast.ports import Inbound, Person, Said
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - the name of a header
 
@@ -47,7 +50,7 @@ class Heard:
 class _Act:
     """Somebody's deed, before it is told in the words of the port."""
 
-    user: User
+    user: Mapping[str, Any]
     said: Said
     at: datetime
     text: str = ""
@@ -57,7 +60,7 @@ class _Act:
 def refusal(account: TelegramAccount, headers: Mapping[str, str], body: bytes) -> Received | None:
     """Why a callback is not looked at; ``None`` for one that Telegram sent. The secret is compared before anything
     else, in constant time."""
-    given = next((value for name, value in headers.items() if name.lower() == SECRET_HEADER.lower()), "")
+    given = header(headers, SECRET_HEADER)
     if not hmac.compare_digest(given.encode(errors="replace"), account.secret.encode()):
         return Received(status=403, refused="bad_secret")
     if len(body) > BODY_LIMIT:
@@ -75,51 +78,70 @@ def update_in(body: bytes) -> object:
 
 def heard(account: TelegramAccount, data: object, now: datetime) -> Heard:
     """What an update says. One that is unknown, or is not shaped as documented, says nothing."""
-    update = _update(account, data)
-    if update is None:
-        return Heard()
-    act = _act(update, now)
-    press = update.callback_query.id if update.callback_query else None
-    if act is None or act.user.is_bot:
-        return Heard(press=press)
-    return Heard(_told(account, update.update_id, act), press)
-
-
-def _update(account: TelegramAccount, data: object) -> Update | None:
     if not isinstance(data, dict) or not isinstance(data.get("update_id"), int):
-        _unreadable(account, "no update_id")
-        return None
+        return _unreadable(account, "no update_id")
     try:
-        return Update.de_json(data)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
-        _unreadable(account, type(error).__name__)
-        return None
+        return _heard(account, data, now)
+    except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
+        return _unreadable(account, type(error).__name__)
 
 
-def _unreadable(account: TelegramAccount, why: str) -> None:
+def _unreadable(account: TelegramAccount, why: str) -> Heard:
     log.warning("an update could not be read", action="telegram_update_unreadable", account=account.key, why=why)
+    return Heard()
 
 
-def _act(update: Update, now: datetime) -> _Act | None:
-    if update.message:
-        return _written(update.message)
-    if update.callback_query:
-        return _pressed(update.callback_query, now)
-    if update.my_chat_member:
-        return _membership(update.my_chat_member)
-    if update.message_reaction:
-        return _reacted(update.message_reaction)
+def _heard(account: TelegramAccount, update: Mapping[str, Any], now: datetime) -> Heard:
+    """Read from the JSON itself, and of it only what is needed: to make the library's objects of all of it took
+    longer than to store what came of it. Raises where a field is missing or is not what it should be."""
+    query = update.get(Update.CALLBACK_QUERY)
+    press = _is(str, query["id"]) if query else None
+    act = _act(update, now)
+    if act is None or _is(bool, act.user["is_bot"]):
+        return Heard(press=press)
+    return Heard(_told(account, update["update_id"], act), press)
+
+
+def _is(kind: type[T], value: Any) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"not a {kind.__name__}")
+    return value
+
+
+def _or_none(kind: type[T], value: Any) -> T | None:
+    """The value, ``None`` where there is none or it is empty."""
+    return _is(kind, value) if value else None
+
+
+def _act(update: Mapping[str, Any], now: datetime) -> _Act | None:
+    if message := update.get(Update.MESSAGE):
+        return _written(_is(dict, message))
+    if query := update.get(Update.CALLBACK_QUERY):
+        return _pressed(_is(dict, query), now)
+    if change := update.get(Update.MY_CHAT_MEMBER):
+        return _membership(_is(dict, change))
+    if reaction := update.get(Update.MESSAGE_REACTION):
+        return _reacted(_is(dict, reaction))
     return None
 
 
-def _written(message: Message) -> _Act | None:
-    user = message.from_user
-    if user is None or message.chat.type != ChatType.PRIVATE:
+def _is_private(holder: Mapping[str, Any]) -> bool:
+    """Whether it was in the chat of one person with the bot."""
+    return bool(_is(dict, holder["chat"])["type"] == ChatType.PRIVATE)
+
+
+def _date(holder: Mapping[str, Any]) -> datetime:
+    return datetime.fromtimestamp(holder["date"], UTC)
+
+
+def _written(message: Mapping[str, Any]) -> _Act | None:
+    at, user = _date(message), _or_none(dict, message.get("from"))
+    if not _is_private(message) or user is None:
         return None
-    text = message.text or message.caption
-    if not text:
-        return _Act(user, Said.SEEN, message.date)
-    return _Act(user, Said.TEXT, message.date, *_words(text))
+    text = _or_none(str, message.get("text")) or _or_none(str, message.get("caption"))
+    if text is None:
+        return _Act(user, Said.SEEN, at)
+    return _Act(user, Said.TEXT, at, *_words(text))
 
 
 def _words(text: str) -> tuple[str, str | None]:
@@ -134,24 +156,26 @@ def _words(text: str) -> tuple[str, str | None]:
     return f"{command} {rest}".strip(), None
 
 
-def _pressed(query: CallbackQuery, now: datetime) -> _Act | None:
+def _pressed(query: Mapping[str, Any], now: datetime) -> _Act | None:
     """A press carries no time of its own."""
-    if query.message is None or query.message.chat.type != ChatType.PRIVATE or query.data is None:
+    user, message, data = _is(dict, query["from"]), query.get("message"), query.get("data")
+    if not message or data is None or not _is_private(_is(dict, message)):
         return None
-    return _Act(query.from_user, Said.PRESSED, now, query.data)
+    return _Act(user, Said.PRESSED, now, _is(str, data))
 
 
-def _membership(change: ChatMemberUpdated) -> _Act | None:
-    said = _MEMBERSHIP.get(change.new_chat_member.status)
-    if said is None or change.chat.type != ChatType.PRIVATE:
+def _membership(change: Mapping[str, Any]) -> _Act | None:
+    said = _MEMBERSHIP.get(_is(dict, change["new_chat_member"])["status"])
+    if said is None or not _is_private(change):
         return None
-    return _Act(change.from_user, said, change.date)
+    return _Act(_is(dict, change["from"]), said, _date(change))
 
 
-def _reacted(reaction: MessageReactionUpdated) -> _Act | None:
-    if reaction.user is None or reaction.chat.type != ChatType.PRIVATE:
+def _reacted(reaction: Mapping[str, Any]) -> _Act | None:
+    user = _or_none(dict, reaction.get("user"))
+    if user is None or not _is_private(reaction):
         return None
-    return _Act(reaction.user, Said.SEEN, reaction.date)
+    return _Act(user, Said.SEEN, _date(reaction))
 
 
 def _told(account: TelegramAccount, update_id: int, act: _Act) -> Inbound:
@@ -167,10 +191,10 @@ def _told(account: TelegramAccount, update_id: int, act: _Act) -> Inbound:
     )
 
 
-def _person(user: User) -> Person:
+def _person(user: Mapping[str, Any]) -> Person:
     return Person(
-        user_id=str(user.id),
-        first_name=user.first_name or None,
-        last_name=user.last_name or None,
-        locale=user.language_code or None,
+        user_id=str(_is(int, user["id"])),
+        first_name=_or_none(str, user["first_name"]),
+        last_name=_or_none(str, user.get("last_name")),
+        locale=_or_none(str, user.get("language_code")),
     )

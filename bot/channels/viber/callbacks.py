@@ -17,7 +17,7 @@ from viberbot.api.viber_requests import create_request
 
 from bot.channels.viber import messages
 from bot.channels.viber.account import ViberAccount
-from bot.channels.webhook import BODY_LIMIT, Received
+from bot.channels.webhook import BODY_LIMIT, Received, header
 from broadcast.model import ChannelName, EventType, Receipt
 from broadcast.ports import Inbound, Person, Said
 from broadcast.tracking import read_payload
@@ -58,7 +58,7 @@ def receive(account: ViberAccount, headers: Mapping[str, str], body: bytes, now:
 
 
 def _signed(account: ViberAccount, headers: Mapping[str, str], body: bytes) -> bool:
-    given = next((value for name, value in headers.items() if name.lower() == SIGNATURE_HEADER.lower()), "")
+    given = header(headers, SIGNATURE_HEADER)
     expected = hmac.new(account.token.encode(), body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(given.lower().encode(errors="replace"), expected.encode())
 
