@@ -59,7 +59,7 @@ from broadcast.model import (
     Throttled,
     Unknown,
 )
-from broadcast.pacing import WELL, Conversations, Health, Pacer, Turns
+from broadcast.pacing import CATCH_UP, WELL, Conversations, Health, Pacer, Turns
 from broadcast.ports import Account, Channel, Clock, Due, Lease, PresenceProvider, Result, Store
 from broadcast.rollcall import RollCall
 from broadcast.tracking import Links
@@ -75,21 +75,23 @@ _LEAST = 50
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much the engine holds at once: `concurrency` sends on their way, `ahead` more whose intents are written;
-    `load` is shared among the broadcasts that run. `window` is how far ahead it loads, and how far ahead presence
-    is asked where that costs nothing; `intent_life` is how old an intent may be when its send begins, before it is
-    judged anew; `gather` is how long successes may wait to be written together; `regained` is for how long a lease
-    that ran out, and that nobody took, is taken again; `first` finds first moments; without `brakes` nothing pauses
-    a broadcast but an account that is shut out."""
+    """How much the engine holds at once: `concurrency` sends on their way, `ahead` more whose intents are written,
+    none by more than `lead` before its slot, half of which what went well may wait to be written together. `load`
+    is loaded, `page` of it at once, and is shared among the broadcasts that run. `window` is how far ahead it
+    loads, and how far ahead presence is asked where that costs nothing; `intent_life` is how old an intent may be
+    when its send begins, before it is judged anew; `regained` is for how long a lease that ran out, and that nobody
+    took, is taken again; `first` finds first moments; without `brakes` nothing pauses a broadcast but an account
+    that is shut out."""
 
     concurrency: int = 64
     ahead: int = 64
+    lead: timedelta = timedelta(milliseconds=100)
     load: int = 1_000
+    page: int = 250
     window: timedelta = timedelta(seconds=60)
     store_retry: timedelta = timedelta(seconds=1)
     presence_retry: timedelta = timedelta(seconds=10)
     intent_life: timedelta = timedelta(seconds=2)
-    gather: timedelta = timedelta(milliseconds=10)
     regained: timedelta = timedelta(seconds=5)
     first: FirstMaker = drawn
     brakes: bool = True
@@ -149,6 +151,8 @@ class Engine:
         self._roll = RollCall(presence, account=account, clock=clock, retry=self._options.presence_retry)
         self._broadcasts = Broadcasts(store, clock)
         self._pacer = Pacer(account.rate)
+        # A send whose slot is that near is prepared; where that would be a single one, each waits for its slot.
+        self._lead = self._options.lead if self._pacer.interval * 2 <= self._options.lead else timedelta()
         self._turns = Turns(account.order, self._pacer)
         self._conversations = Conversations(account.features.conversation_limits)
         self._health: Health = WELL
@@ -159,6 +163,8 @@ class Engine:
         self._allowed_yet: dict[str, int] = {}
         self._granted: deque[_Granted] = deque()
         self._senders: set[asyncio.Task[None]] = set()
+        self._awaits_slot = False
+        self._promised: set[str] = set()  # the conversations of what is granted
         self._halted = False  # senders begin nothing until the loop has judged
         self._answers: list[_Answered] = []
         self._results: list[Result] = []
@@ -168,7 +174,7 @@ class Engine:
         self._hurry = asyncio.Event()  # at once
         self._away_at = _FIRST  # when the store could not be used last
         self._stopping = False
-        self._stale = False
+        self._stale = True  # the first turn looks at everything: what was recovered may have been the last
         self._broken: BaseException | None = None
         self.status = Status(account.key, account.rate)
 
@@ -177,7 +183,8 @@ class Engine:
     async def run(self) -> None:
         """Until `stop` is called (what is in flight is then finished and recorded), the lease is lost (raises
         `LeaseLost`, nothing more is recorded), or it is cancelled."""
-        watch = asyncio.create_task(self._watch(), name=f"watch {self._account.key}")
+        seen = await self._durably(self._store.control_version)
+        watch = asyncio.create_task(self._watch(seen), name=f"watch {self._account.key}")
         watch.add_done_callback(self._finished)
         try:
             await self._durably(self._recover)
@@ -211,11 +218,17 @@ class Engine:
             await self._clock.wait(self._wake, wake_at)
         self._hurry.clear()
         if self._has_ahead() and not (self._halted or self._stale or self._stopping or self._broken):
-            await self._clock.wait(self._hurry, self._clock.now() + self._options.gather)
+            await self._clock.wait(self._hurry, self._clock.now() + self._options.lead / 2)
         self._wake.clear()
 
     def _has_ahead(self) -> bool:
-        return len(self._granted) > self._options.ahead // 2
+        """Whether the senders have enough to go on with, by number or by the clock."""
+        granted = len(self._granted)
+        return granted > self._options.ahead // 2 or (granted > 0 and self._clock.now() < self._low_at())
+
+    def _low_at(self) -> datetime:
+        """When of what is prepared half the lead is left."""
+        return self._pacer.follows(len(self._granted)) - self._lead / 2
 
     async def _drain(self) -> None:
         while self._memory.flying or self._results or self._granted:
@@ -227,12 +240,11 @@ class Engine:
                 await self._clock.wait(self._wake, None)
         await self._roll.keep(self._store, over=True)
 
-    async def _watch(self) -> None:
-        """Learns of what others changed: launches, pauses, stops, opt-outs."""
-        seen: int | None = None
+    async def _watch(self, seen: int) -> None:
+        """Learns of what others changed since: launches, pauses, stops, opt-outs."""
         while True:
             try:
-                seen = await self._store.control_version() if seen is None else await self._store.wait_control(seen)
+                seen = await self._store.wait_control(seen)
             except StoreUnavailable:
                 await self._pause_for_store()
                 continue
@@ -333,10 +345,12 @@ class Engine:
         until = now + self._options.window
         for broadcast, stretch in self._running.items():
             if not stretch.covers(until if ahead else now) and not self._is_full(broadcast):
-                await self._load_of(broadcast, stretch, until)
+                # Whoever is on the way is to be followed soon; those to be asked about are wanted all at once.
+                whole = not self._memory.flying or self._roll.prefetches
+                limit = self._batch if whole else min(self._batch, self._options.page)
+                await self._load_of(broadcast, stretch, until, limit)
 
-    async def _load_of(self, broadcast: str, stretch: Stretch, until: datetime) -> None:
-        limit = self._batch
+    async def _load_of(self, broadcast: str, stretch: Stretch, until: datetime, limit: int) -> None:
         loaded = await self._store.due(
             self._account.key, broadcast=broadcast, until=until, after=stretch.edge, limit=limit
         )
@@ -375,15 +389,22 @@ class Engine:
                 self._memory.waiting.setdefault(item.conversation.user_id, []).append(item)
             elif not allowed:
                 self._note(attempts.absent(item.delivery, item.rules, now), item)
-            elif (earliest := self._conversations.earliest(item.conversation.id)) > now:
+            elif (earliest := self._free_at(item.conversation.id, now)) > now:
                 item.not_before = earliest
                 self._memory.queue(item)
             else:
                 self._conversations.take(item.conversation.id, now)
+                self._promised.add(item.conversation.id)
                 self._turns.serve(item.delivery.broadcast)
                 taken[item.delivery.broadcast] += 1
                 ready.append(item)
         return ready
+
+    def _free_at(self, conversation: str, now: datetime) -> datetime:
+        """When the conversation may be written to: not while a send to it is prepared, whose instant is open."""
+        if conversation in self._promised:
+            return now + max(self._lead, CATCH_UP)
+        return self._conversations.earliest(conversation)
 
     def _next_item(self, now: datetime, taken: Mapping[str, int]) -> Item | None:
         """The first of the broadcast whose turn it is, of those whose own rate allows another send."""
@@ -403,9 +424,10 @@ class Engine:
         """How many more may be granted now."""
         granted = len(self._granted)
         begun = len(self._memory.flying) + granted
+        room = self._pacer.room(now + self._lead, now, granted)
         if self._health.outage:
-            return 0 if begun else min(1, self._pacer.room(now, granted))  # one probe at a time
-        return min(self._most_begun - begun, self._pacer.room(now, granted))
+            return 0 if begun else min(1, room)  # one probe at a time
+        return min(self._most_begun - begun, room)
 
     def _may_go_on(self, taken: int, room: int) -> bool:
         return taken < room and len(self._memory.waiting) < self._roll.worth_asking
@@ -504,6 +526,7 @@ class Engine:
             if item.delivery.id in granted:
                 self._granted.append(_Granted(item, intents[item.delivery.id], began))
             else:
+                self._promised.discard(item.conversation.id)
                 self._memory.forget(item)
                 refused.append(item.delivery)
         self._send()
@@ -545,13 +568,26 @@ class Engine:
     # --- sending --------------------------------------------------------------------------------------
 
     def _send(self) -> None:
-        """As many senders as there is something to send, at most as many as may be on their way at once."""
+        """As many senders as there is something to send now, at most as many as may be on their way at once."""
+        now = self._clock.now()
         free = self._options.concurrency - len(self._senders)
-        for _ in range(min(free, len(self._granted))):
+        for _ in range(min(free, len(self._granted), self._pacer.come(now))):
             sender = asyncio.create_task(self._send_on(), name=f"send {self._account.key}")
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
             sender.add_done_callback(self._finished)
+        self._await_slot(now)
+
+    def _await_slot(self, now: datetime) -> None:
+        """Goes on when the next slot comes, if that is what keeps the senders."""
+        if self._granted and not self._awaits_slot and self._pacer.slot() > now:
+            self._awaits_slot = True
+            self._beside(self._send_then(self._pacer.slot()), "slot")
+
+    async def _send_then(self, slot: datetime) -> None:
+        await self._clock.sleep_until(slot)
+        self._awaits_slot = False
+        self._send()
 
     async def _send_on(self) -> None:
         """Sends what is granted, one after the other, until nothing is left."""
@@ -559,21 +595,36 @@ class Engine:
             await self._deliver(item, now)
 
     def _next_granted(self, now: datetime) -> Item | None:
-        """The next that may begin; what has waited too long is handed back. ``None``: nothing, or the loop is to
-        look first."""
+        """The next that may begin, with its slot taken; what has waited too long is handed back. ``None``: nothing,
+        or its slot is to come, or the loop is to look first."""
         while self._granted and not (self._halted or self._stale or self._stopping):
+            if self._pacer.slot() > now:
+                break
             granted = self._granted.popleft()
-            item = granted.item
-            if now - granted.at <= self._options.intent_life and self._is_ripe(item, now):
-                item.delivery = granted.intent
-                self._memory.flying.add(item.delivery.id)
-                if not self._has_ahead():
-                    self._look()
-                return item
-            self._hand_back(item)
+            if self._is_fit(granted, now):
+                self._take(granted, now)
+                self._await_slot(now)
+                return granted.item
+            self._hand_back(granted.item)
+        self._await_slot(now)
         return None
 
+    def _take(self, granted: _Granted, now: datetime) -> None:
+        item = granted.item
+        self._pacer.take(now, item.key[0])
+        self._turns.take(item.delivery.broadcast, now)
+        self._promised.discard(item.conversation.id)
+        self._conversations.begin(item.conversation.id, now)
+        self._memory.flying.add(item.delivery.id)
+        item.delivery = granted.intent
+        if len(self._granted) == self._options.ahead // 2:
+            self._look()
+
+    def _is_fit(self, granted: _Granted, now: datetime) -> bool:
+        return now - granted.at <= self._options.intent_life and self._is_ripe(granted.item, now)
+
     def _hand_back(self, item: Item) -> None:
+        self._promised.discard(item.conversation.id)
         self._note(attempts.handed_back(item.delivery), item)
         self._look()
 
@@ -589,12 +640,7 @@ class Engine:
             self._take_back()
         self._send()
 
-    async def _deliver(self, item: Item, now: datetime) -> None:
-        at = slot = self._pacer.take(now, item.key[0])
-        self._turns.take(item.delivery.broadcast, now)
-        if slot > now:
-            await self._clock.sleep_until(slot)
-            at = self._clock.now()
+    async def _deliver(self, item: Item, at: datetime) -> None:
         self.status.sent.append((at, item.delivery.broadcast))
         answer = await self._answer(item)
         self._answers.append(_Answered(item, answer, at, self._clock.now()))
@@ -699,8 +745,10 @@ class Engine:
             return None
         if len(self._memory.waiting) >= self._roll.worth_asking:
             return None
-        free_at = self._pacer.free_at(len(self._granted))
-        return free_at and max(free_at, now)
+        low_at = self._low_at()
+        if low_at > now:
+            return low_at
+        return now if self._room(now) else None
 
     # --- a store that cannot write now ----------------------------------------------------------------
 

@@ -19,7 +19,7 @@ CATCH_UP = timedelta(milliseconds=20)
 
 #: No two sends are further apart, however small the share: about a year.
 _LONGEST_INTERVAL = 1e13
-_NOTHING, _RESOLUTION = timedelta(), timedelta.resolution
+_NOTHING = timedelta()
 
 
 class Pacer:
@@ -43,19 +43,19 @@ class Pacer:
         """Whether one more may go now, beside `taken` others that are about to."""
         return self._counted_from(now) + taken * self.interval <= now
 
-    def free_at(self, ahead: int) -> datetime | None:
-        """When one more send may be prepared beside `ahead` others whose slots are not taken yet: once the first of
-        these slots has come and its own would have. ``None``: not before one of them is taken, since no send is
-        prepared by `catch_up` or more ahead of its slot."""
-        theirs = ahead * self.interval
-        return self.slot() + theirs if not ahead or theirs < self._catch_up else None
-
-    def room(self, now: datetime, ahead: int) -> int:
-        """How many sends may be prepared now beside these, in the sense of `free_at`."""
+    def come(self, now: datetime) -> int:
+        """How many slots have come and may be used now."""
         late = now - self.slot()
-        if late < _NOTHING:
-            return 0
-        return max(0, min(late, self._catch_up - _RESOLUTION) // self.interval + 1 - ahead)
+        return 0 if late < _NOTHING else min(late, self._catch_up) // self.interval + 1
+
+    def follows(self, sends: int) -> datetime:
+        """The slot behind those of so many sends that are prepared."""
+        return self.slot() + sends * self.interval
+
+    def room(self, until: datetime, now: datetime, sends: int) -> int:
+        """How many sends may be prepared beside these, so that the slot of none is later than `until`. What was not
+        used before is not made up for."""
+        return max(0, (until - max(self.slot(), now)) // self.interval + 1 - sends)
 
     def take(self, now: datetime, since: datetime = _EPOCH) -> datetime:
         """Uses the next slot for a send that is ready now, and has been `since` then; answers the instant at which
@@ -182,6 +182,11 @@ class Conversations:
             return
         self._prune_if_many(now)
         self._sent.setdefault(conversation, deque(maxlen=self._keep)).append(now)
+
+    def begin(self, conversation: str, at: datetime) -> None:
+        """The send that was counted last begins only now."""
+        if times := self._sent.get(conversation):
+            times[-1] = at
 
     def hold(self, conversation: str, until: datetime, now: datetime) -> None:
         """Nothing to this conversation before `until`; a shorter wait never ends a longer one."""

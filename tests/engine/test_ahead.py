@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from broadcast.model import DeliveryState, Holds, Schedule, Throttled
+from broadcast.model import Delivery, DeliveryState, Holds, Schedule, Throttled
 from broadcast.ports import Lease, Result
 from tests.engine.world import World
 
@@ -18,11 +18,12 @@ PEOPLE = [f"p{number:02}" for number in range(30)]
 
 
 def world_of_thirty(rate: float = 1e6, **options: int) -> World:
-    """Everybody at once; each send takes a second, two at a time, eight more may be granted."""
+    """Everybody at once; each send takes a second, two at a time, eight more may be granted, and live long."""
     world = World(NOON, PEOPLE, schedule=Schedule(immediate=True), rate=rate)
     world.presence = None
     world.channel.takes = SECOND
-    world.options = replace(world.options, **({"concurrency": 2, "ahead": 8} | options))  # type: ignore[arg-type]  # numbers
+    chosen = {"concurrency": 2, "ahead": 8, **options}
+    world.options = replace(world.options, intent_life=SECOND * 10, **chosen)  # type: ignore[arg-type]  # numbers
     return world
 
 
@@ -85,10 +86,42 @@ def test_sends_keep_their_distance_when_places_become_free_at_once() -> None:
     assert min(later - earlier for earlier, later in pairwise(begun)) >= SECOND / 10
 
 
+def test_sends_at_a_pace_are_written_a_few_at_a_time() -> None:
+    """Their intents are written ahead of their slots, their outcomes together; the pace is kept exactly."""
+    world = world_of_thirty(rate=50.0, concurrency=30, ahead=64)
+    world.people = [f"p{number:03}" for number in range(100)]
+    writes: list[int] = []
+    intend = world.store.intend
+
+    async def counted(
+        lease: Lease, deliveries: Sequence[Delivery], at: datetime, *, after: Sequence[Result] = ()
+    ) -> list[str]:
+        writes.append(len(deliveries))
+        return await intend(lease, deliveries, at, after=after)
+
+    world.store.intend = counted  # type: ignore[method-assign]  # a look at what is written
+    world.channel.takes = SECOND / 100
+    world.run()
+    begun = sorted(at for _, at in world.channel.sends)
+    assert [later - earlier for earlier, later in pairwise(begun)] == [SECOND / 50] * 99
+    assert len(writes) < 50
+
+
+def test_what_waits_for_its_slot_is_not_sent_after_a_stop() -> None:
+    """However near its slot was."""
+    world = world_of_thirty(rate=50.0)
+    world.channel.takes = SECOND / 100
+    world.at(NOON + SECOND * 0.211, lambda: world.broadcasts.stop("brd_1"))
+    world.run()
+    assert max(at for _, at in world.channel.sends) <= NOON + SECOND * 0.211
+    assert states(world).keys() == {DeliveryState.SENT, DeliveryState.CANCELLED}
+
+
 def test_an_intent_that_grew_old_is_judged_anew() -> None:
     """Sends that take long make those behind them wait longer than an intent lives: at the end all have gone, each
     once."""
     world = world_of_thirty()
+    world.options = replace(world.options, intent_life=SECOND * 2)
     world.channel.takes = SECOND * 5
     world.run()
     assert Counter(who for who, _ in world.channel.sends) == dict.fromkeys(PEOPLE, 1)
