@@ -71,6 +71,8 @@ _MOST = 2**62
 _FIRST = datetime.min.replace(tzinfo=UTC)
 #: The least that is loaded of a broadcast at once, however many run.
 _LEAST = 50
+#: What could not go although there is room is looked at again after this: never at once, so that nothing spins.
+_MOMENT = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Options:
 
     concurrency: int = 64
     ahead: int = 64
-    lead: timedelta = timedelta(milliseconds=100)
+    lead: timedelta = timedelta(milliseconds=250)
     load: int = 1_000
     page: int = 250
     window: timedelta = timedelta(seconds=60)
@@ -380,7 +382,7 @@ class Engine:
     def _sort_out(self, now: datetime) -> list[Item]:
         """Those whose slot has come, at most as many as may be in flight; the others are judged or put aside."""
         ready: list[Item] = []
-        taken = Counter(granted.item.delivery.broadcast for granted in self._granted)
+        taken = _Taken(Counter(granted.item.delivery.broadcast for granted in self._granted))
         room = self._room(now)
         while self._may_go_on(len(ready), room) and (item := self._next_item(now, taken)) is not None:
             if (result := attempts.late(item.delivery, item.rules, now)) is not None:
@@ -396,7 +398,7 @@ class Engine:
                 self._conversations.take(item.conversation.id, now)
                 self._promised.add(item.conversation.id)
                 self._turns.serve(item.delivery.broadcast)
-                taken[item.delivery.broadcast] += 1
+                taken.add(item.delivery.broadcast)
                 ready.append(item)
         return ready
 
@@ -406,19 +408,21 @@ class Engine:
             return now + max(self._lead, CATCH_UP)
         return self._conversations.earliest(conversation)
 
-    def _next_item(self, now: datetime, taken: Mapping[str, int]) -> Item | None:
+    def _next_item(self, now: datetime, taken: _Taken) -> Item | None:
         """The first of the broadcast whose turn it is, of those whose own rate allows another send."""
         if (only := self._memory.only) is not None:
-            return self._memory.pop(only, now) if self._is_free(only, now, taken[only]) else None
+            return self._memory.pop(only, now) if self._is_free(only, now, taken) else None
 
         def choose(due: Sequence[tuple[str, Key]]) -> str | None:
-            free = [broadcast for broadcast, _ in due if self._is_free(broadcast, now, taken[broadcast])]
+            free = [broadcast for broadcast, _ in due if self._is_free(broadcast, now, taken)]
             return self._turns.first(free) if free else None
 
         return self._memory.pop_due(now, choose)
 
-    def _is_free(self, broadcast: str, now: datetime, taken: int) -> bool:
-        return self._turns.is_free(broadcast, now, taken) and taken < self._allowed_yet.get(broadcast, _MOST)
+    def _is_free(self, broadcast: str, now: datetime, taken: _Taken) -> bool:
+        """By its own rate, which counts those that have not begun, and by its canary, which has counted them."""
+        allowed = taken.now[broadcast] < self._allowed_yet.get(broadcast, _MOST)
+        return allowed and self._turns.is_free(broadcast, now, taken.all[broadcast])
 
     def _room(self, now: datetime) -> int:
         """How many more may be granted now."""
@@ -617,7 +621,7 @@ class Engine:
         self._conversations.begin(item.conversation.id, now)
         self._memory.flying.add(item.delivery.id)
         item.delivery = granted.intent
-        if len(self._granted) == self._options.ahead // 2:
+        if len(self._granted) == self._options.ahead // 2 or self._turns.has_rate(item.delivery.broadcast):
             self._look()
 
     def _is_fit(self, granted: _Granted, now: datetime) -> bool:
@@ -748,7 +752,7 @@ class Engine:
         low_at = self._low_at()
         if low_at > now:
             return low_at
-        return now if self._room(now) else None
+        return now + _MOMENT if self._room(now) else None
 
     # --- a store that cannot write now ----------------------------------------------------------------
 
@@ -788,6 +792,20 @@ class Engine:
 
     async def _pause_for_store(self) -> None:
         await self._clock.sleep_until(self._clock.now() + self._options.store_retry)
+
+
+class _Taken:
+    """How many of each broadcast are granted and have not begun: in all, and of these in this turn."""
+
+    __slots__ = ("all", "now")
+
+    def __init__(self, before: Counter[str]) -> None:
+        self.all = before
+        self.now: Counter[str] = Counter()
+
+    def add(self, broadcast: str) -> None:
+        self.all[broadcast] += 1
+        self.now[broadcast] += 1
 
 
 @dataclass(slots=True)

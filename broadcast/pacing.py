@@ -129,6 +129,11 @@ class Turns:
         pacer = self._turns[broadcast].pacer
         return _EPOCH if pacer is None else pacer.slot()
 
+    def has_rate(self, broadcast: str) -> bool:
+        """Whether it has a rate of its own."""
+        turn = self._turns.get(broadcast)
+        return turn is not None and turn.pacer is not None
+
     def is_free(self, broadcast: str, now: datetime, taken: int) -> bool:
         """Whether its own rate allows one more now, beside `taken` others that are about to go."""
         pacer = self._turns[broadcast].pacer
