@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from broadcast.model import Delivery, DeliveryState, Holds, Schedule, Throttled
 from broadcast.ports import Lease, Result
-from tests.engine.world import World
+from tests.engine.world import FEATURES, World
 
 NOON = datetime(2026, 3, 27, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -115,6 +115,18 @@ def test_what_waits_for_its_slot_is_not_sent_after_a_stop() -> None:
     world.run()
     assert max(at for _, at in world.channel.sends) <= NOON + SECOND * 0.211
     assert states(world).keys() == {DeliveryState.SENT, DeliveryState.CANCELLED}
+
+
+def test_a_conversation_is_spared_however_far_ahead_its_sends_are_prepared() -> None:
+    """Two broadcasts to the same people, one message a second to each: counted from when a send begins."""
+    world = world_of_thirty(rate=40.0, concurrency=30, ahead=64)
+    world.channel.takes = SECOND / 100
+    world.account = replace(world.account, features=replace(FEATURES, conversation_limits=((1, 1.0),)))
+    world.others = [replace(world.broadcast, id="brd_2", campaign="cmp_2")]
+    world.run(until=NOON + SECOND * 60)
+    for who in PEOPLE:
+        first, second = sorted(at for recipient, at in world.channel.sends if recipient == who)
+        assert second - first >= SECOND
 
 
 def test_an_intent_that_grew_old_is_judged_anew() -> None:
