@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from urllib.parse import urlsplit
 
 import structlog
@@ -31,8 +32,11 @@ class Webhooks:
         self._intake = intake
 
     def routes(self) -> list[web.RouteDef]:
+        known = self._accounts.all.items()
         return [
             web.post("/api/messages", self._teams),
+            # Each by its own address: it is looked up, where a pattern would be tried on every callback.
+            *(web.post(f"/webhooks/{key}", partial(self._received, one=one)) for key, one in known),
             web.post("/webhooks/{channel:teams|telegram|viber}/{name}", self._named),
         ]
 
@@ -101,12 +105,12 @@ async def _body(request: web.Request) -> bytes | None:
     """The whole body; ``None`` for one that is too large, of which no more than the limit is read."""
     if (request.content_length or 0) > BODY_LIMIT:
         return None
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
+    body = await request.content.readany()  # nearly always all of it
+    while not request.content.at_eof():
         if len(body) > BODY_LIMIT:
             return None
-    return bytes(body)
+        body += await request.content.readany()
+    return None if len(body) > BODY_LIMIT else body
 
 
 def _from_this_machine(request: web.Request) -> bool:

@@ -44,6 +44,7 @@ ENDS: Mapping[ConversationState, Reason] = MappingProxyType(
 
 #: Made for every attempt.
 evolve = evolver(Delivery)
+_evolve_conversation = evolver(Conversation)
 
 
 def launched(campaign: Campaign, broadcast: Broadcast) -> Campaign:
@@ -67,7 +68,7 @@ def merged(stored: Conversation | None, given: Conversation) -> Conversation:
     """The conversation as it is kept: id, account, channel and user stay, the reference grows."""
     if stored is None:
         return given
-    return replace(
+    return _evolve_conversation(
         stored,
         recipient=given.recipient,
         state=given.state,

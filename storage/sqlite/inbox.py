@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -96,14 +97,10 @@ def _known(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Known | 
     """``None``: the key is noted."""
     found = _KNOWN.read(db, [(number, *_asked(arrival)) for number, arrival in enumerate(arrivals)])
     new: dict[int, Known] = {}
-    broadcasts: dict[str, Broadcast | None] = {}
+    spoken_of = {broadcast for _, _, broadcast, *_ in found if broadcast is not None}
+    broadcasts = {id: _broadcast(db, id) for id in spoken_of}
     for number, named, broadcast, *row in found:
-        knows = rows.known(row, named)
-        if broadcast is not None:
-            if broadcast not in broadcasts:
-                broadcasts[broadcast] = _broadcast(db, broadcast)
-            knows = replace(knows, broadcast=broadcasts[broadcast])
-        new[number] = knows
+        new[number] = rows.known(row, named, broadcasts.get(broadcast))
     return [new.get(number) for number in range(len(arrivals))]
 
 
@@ -114,7 +111,11 @@ def _asked(arrival: Arrival) -> rows.Row:
 
 def _broadcast(db: sqlite3.Connection, id: str) -> Broadcast | None:
     row = db.execute("SELECT doc FROM broadcasts WHERE id = ?", (id,)).fetchone()
-    return None if row is None else BROADCAST.decode(id, row[0])
+    return None if row is None else _decoded(id, row[0])
+
+
+#: Presses are mostly of a few messages. What a text says never changes: no value can be out of date.
+_decoded = lru_cache(maxsize=8)(BROADCAST.decode)
 
 
 def _write_turns(unit: Unit, turns: Sequence[tuple[Arrival, Known, Turn[Any]]]) -> None:
@@ -164,8 +165,9 @@ _CHANGED = Rows(
 )
 
 
-def add_events(unit: Unit, events: Sequence[Event]) -> int:
-    """Those whose key is new and whose delivery is known; says how many."""
+def add_events(unit: Unit, events: Sequence[Event], known: Mapping[str, tuple[int, Delivery]] | None = None) -> int:
+    """Those whose key is new and whose delivery is there; says how many. `known` are their deliveries with their
+    keys, where this transaction has read them already."""
     if not events:
         return 0
     noted = {key for (key,) in _NOTED.read(unit.db, [(event.key,) for event in events])}
@@ -173,38 +175,39 @@ def add_events(unit: Unit, events: Sequence[Event]) -> int:
     for event in events:
         if event.key not in noted:
             new.setdefault(event.key, event)
-    return _Noting(unit).run([*new.values()]) if new else 0
+    if not new:
+        return 0
+    wanted = dict.fromkeys(event.delivery for event in new.values())
+    return _Noting(unit, _deliveries(unit.db, wanted) if known is None else known).run([*new.values()])
+
+
+def _deliveries(db: sqlite3.Connection, wanted: Iterable[str]) -> dict[str, tuple[int, Delivery]]:
+    found = _DELIVERIES.read(db, [(id,) for id in wanted])
+    return {row[0]: (key, rows.delivery(row)) for key, *row in found}
 
 
 class _Noting:
     """New events on their way to their deliveries, in order."""
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit, known: Mapping[str, tuple[int, Delivery]]) -> None:
         self._unit = unit
-        self._keys: dict[str, int] = {}
-        self._before: dict[str, Delivery] = {}
-        self._deliveries: dict[str, Delivery] = {}
+        self._known = known
+        self._deliveries = {id: delivery for id, (_, delivery) in known.items()}
         self._buttons: dict[tuple[int, str], set[str | None]] = defaultdict(set)
         self._new: list[rows.Row] = []
 
     def run(self, events: Sequence[Event]) -> int:
-        self._load({event.delivery for event in events})
+        keys = {event.delivery: self._known[event.delivery][0] for event in events if event.delivery in self._known}
+        for key, type, button in _EARLIER.read(self._unit.db, [(key,) for key in keys.values()]):
+            self._buttons[key, type].add(button)
         for event in events:
-            if event.delivery in self._keys:
-                self._note(event)
+            if event.delivery in keys:
+                self._note(event, keys[event.delivery])
         self._write()
         return len(self._new)
 
-    def _load(self, wanted: Iterable[str]) -> None:
-        for key, *row in _DELIVERIES.read(self._unit.db, [(id,) for id in wanted]):
-            delivery = rows.delivery(row)
-            self._keys[delivery.id] = key
-            self._before[delivery.id] = self._deliveries[delivery.id] = delivery
-        for key, type, button in _EARLIER.read(self._unit.db, [(key,) for key in self._keys.values()]):
-            self._buttons[key, type].add(button)
-
-    def _note(self, event: Event) -> None:
-        before, key = self._deliveries[event.delivery], self._keys[event.delivery]
+    def _note(self, event: Event, key: int) -> None:
+        before = self._deliveries[event.delivery]
         earlier = self._buttons[key, event.type]
         on_button = event.type is EventType.CLICKED and event.button not in earlier
         noted = changes.noted(before, event, first=not earlier, first_on_button=on_button)
@@ -217,8 +220,8 @@ class _Noting:
         db = self._unit.db
         _EVENTS.run(db, self._new)
         changed = [
-            (self._keys[id], before, self._deliveries[id])
-            for id, before in self._before.items()
+            (key, before, self._deliveries[id])
+            for id, (key, before) in self._known.items()
             if self._deliveries[id] is not before
         ]
         _CHANGED.run(db, [(key, *rows.of_outcome(after), *rows.of_marks(after)) for key, _, after in changed])
@@ -237,7 +240,7 @@ _PLACES = Asked(
 #: What was sent on the conversations asked for.
 _SENT = Asked(
     "id",
-    rows.DELIVERY,
+    f"d.key, {rows.DELIVERY}",
     """
     FROM asked a CROSS JOIN deliveries d ON d.conversation = a.id AND d.platform_message_id IS NOT NULL
     LEFT JOIN sending s ON s.key = d.key ORDER BY d.id
@@ -267,18 +270,18 @@ def _add_receipts(unit: Unit, calls: Sequence[Sequence[Receipt]]) -> list[None]:
 def _apply(unit: Unit, spoken: Sequence[tuple[Receipt, str]]) -> None:
     """Each receipt to every delivery that it covers on its conversation, in order of id."""
     on: dict[str | None, list[Delivery]] = defaultdict(list)
-    for row in _SENT.read(unit.db, [(place,) for place in dict.fromkeys(place for _, place in spoken)]):
+    known: dict[str, tuple[int, Delivery]] = {}
+    for key, *row in _SENT.read(unit.db, [(place,) for place in dict.fromkeys(place for _, place in spoken)]):
         delivery = rows.delivery(row)
+        known[delivery.id] = key, delivery
         on[delivery.conversation].append(delivery)
-    add_events(
-        unit,
-        [
-            tracking.event_of(receipt, delivery)
-            for receipt, place in spoken
-            for delivery in on[place]
-            if tracking.covers(receipt, delivery)
-        ],
-    )
+    told = [
+        tracking.event_of(receipt, delivery)
+        for receipt, place in spoken
+        for delivery in on[place]
+        if tracking.covers(receipt, delivery)
+    ]
+    add_events(unit, told, known)
 
 
 def _open(db: sqlite3.Connection, conversations: Iterable[str]) -> set[str]:

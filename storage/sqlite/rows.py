@@ -11,6 +11,7 @@ import orjson
 from broadcast.evolve import maker
 from broadcast.model import (
     Attempt,
+    Broadcast,
     ChannelName,
     Conversation,
     ConversationState,
@@ -251,7 +252,7 @@ def due(row: Row) -> Due:
     )
 
 
-def known(row: Row, named: str | None) -> Known:
+def known(row: Row, named: str | None, broadcast: Broadcast | None) -> Known:
     """A row of `CONVERSATION`, `RECIPIENT` three times (its own, the one `named`, the one with the e-mail) and
     `DELIVERY`, each of which may be missing. One that is named and has the conversation is told once."""
     own, other, mailed, asked = (_WIDTH_C + _WIDTH_R * count for count in range(4))
@@ -262,6 +263,7 @@ def known(row: Row, named: str | None) -> Known:
         person if person is not None and named == person.id else _or_none(row[other:mailed]),
         _or_none(row[mailed:asked]),
         None if row[asked] is None else delivery(row[asked:]),
+        broadcast,
     )
 
 
