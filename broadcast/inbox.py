@@ -94,8 +94,7 @@ class Reception:
 
         def decide(known: Known) -> Turn[Handled]:
             word, told = self._heard(inbound, known, now)
-            turn = replace(_turn(word, press, known, now), recipient=told)
-            return replace(turn, mark=ConversationState.REACHABLE) if word.reopens else turn
+            return _turn(word, told, press, known, now)
 
         return await self._store.take_in(
             inbound, decide, at=now, delivery=None if press is None else press.delivery
@@ -130,58 +129,78 @@ class Reception:
 # --- what follows -------------------------------------------------------------------------------------
 
 
-def _turn(word: _Word, press: Press | None, known: Known, now: datetime) -> Turn[Handled]:
-    """What a word changes beside the record of its person and what it reopens."""
-    turn = Turn(Handled(word.conversation, word.recipient), word.conversation)
+@dataclass(frozen=True, slots=True)
+class _Deed:
+    """What a word comes to, beside the record of its person and what it reopens."""
+
+    answer: str | None = None
+    command: str | None = None
+    unsubscribed: bool | None = None
+    mark: ConversationState | None = None
+    click: Event | None = None
+
+
+_NOTHING = _Deed()
+
+
+def _turn(word: _Word, told: Recipient | None, press: Press | None, known: Known, now: datetime) -> Turn[Handled]:
+    deed = _deed(word, press, known, now)
+    return Turn(
+        Handled(word.conversation, word.recipient, deed.answer, deed.command),
+        word.conversation,
+        told,
+        deed.unsubscribed,
+        ConversationState.REACHABLE if word.reopens else deed.mark,
+        deed.click,
+    )
+
+
+def _deed(word: _Word, press: Press | None, known: Known, now: datetime) -> _Deed:
     match word.inbound.said:
         case Said.BLOCKED if not word.is_late:
-            return replace(turn, mark=ConversationState.BLOCKED)
+            return _Deed(mark=ConversationState.BLOCKED)
         case Said.UNSUBSCRIBED:
-            return replace(turn, unsubscribed=True, mark=ConversationState.UNSUBSCRIBED)
+            return _Deed(unsubscribed=True, mark=ConversationState.UNSUBSCRIBED)
         case Said.SUBSCRIBED if word.conversation.state is ConversationState.UNSUBSCRIBED and not word.is_late:
             # They undo, with the platform's own means, what they did with them.
-            return _start(turn)
+            return _start(word)
         case Said.TEXT:
-            return _text(turn, word)
+            return _text(word)
         case Said.PRESSED:
-            return _pressed(turn, word, press, known, now)
-    return turn
+            return _pressed(word, press, known, now)
+    return _NOTHING
 
 
-def _text(turn: Turn[Handled], word: _Word) -> Turn[Handled]:
+def _text(word: _Word) -> _Deed:
     said = _folded(word.inbound.text)
     if said in STOP_WORDS:
-        return _stop(turn)
+        return _stop(word)
     if said in START_WORDS:
-        return _saying(turn, answer=ALREADY_STOPPED) if word.is_overtaken else _start(turn)
+        return _Deed(ALREADY_STOPPED) if word.is_overtaken else _start(word)
     if said in HELP_WORDS:
-        return _saying(turn, answer=HELP)
-    return _saying(turn, command=word.inbound.text.strip())
+        return _Deed(HELP)
+    return _Deed(command=word.inbound.text.strip())
 
 
-def _stop(turn: Turn[Handled]) -> Turn[Handled]:
-    if turn.answer.recipient.unsubscribed_at is not None:
-        return _saying(turn, answer=ALREADY_STOPPED)
+def _stop(word: _Word) -> _Deed:
+    if word.recipient.unsubscribed_at is not None:
+        return _Deed(ALREADY_STOPPED)
     # As of our own clock, not the platform's: what counts is what we send after we know.
-    return replace(_saying(turn, answer=STOPPED), unsubscribed=True)
+    return _Deed(STOPPED, unsubscribed=True)
 
 
-def _start(turn: Turn[Handled]) -> Turn[Handled]:
-    if turn.answer.recipient.unsubscribed_at is None:
-        return _saying(turn, answer=STARTED)
-    return replace(_saying(turn, answer=BACK), unsubscribed=False)
+def _start(word: _Word) -> _Deed:
+    if word.recipient.unsubscribed_at is None:
+        return _Deed(STARTED)
+    return _Deed(BACK, unsubscribed=False)
 
 
-def _saying(turn: Turn[Handled], *, answer: str | None = None, command: str | None = None) -> Turn[Handled]:
-    return replace(turn, answer=replace(turn.answer, answer=answer, command=command))
-
-
-def _pressed(turn: Turn[Handled], word: _Word, press: Press | None, known: Known, now: datetime) -> Turn[Handled]:
+def _pressed(word: _Word, press: Press | None, known: Known, now: datetime) -> _Deed:
     if press is None:
-        return _saying(turn, command=word.inbound.text)
+        return _Deed(command=word.inbound.text)
     if not _was_shown(press, word.recipient, known):
-        return turn
-    return replace(turn, click=_click(press, f"{word.inbound.account}:{word.inbound.key}", now))
+        return _NOTHING
+    return _Deed(click=_click(press, f"{word.inbound.account}:{word.inbound.key}", now))
 
 
 def _was_shown(press: Press, recipient: Recipient, known: Known) -> bool:
@@ -207,8 +226,10 @@ def _click(press: Press, key: str, at: datetime) -> Event:
 def _folded(text: str) -> str:
     """A text as our words are compared: wide letters as narrow ones, without case, without what does not show (a
     phone that writes from right to left puts marks around words)."""
-    shown = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
-    return "".join(shown).strip().casefold()
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+        text = "".join(char for char in text if unicodedata.category(char) != "Cf")
+    return text.strip().casefold()
 
 
 def _told(recipient: Recipient, inbound: Inbound, known: Known) -> Recipient:

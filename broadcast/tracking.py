@@ -6,14 +6,16 @@ import base64
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
+from broadcast.evolve import evolver
 from broadcast.model import Delivery, DeliveryState, Event, EventType, Reason, Receipt, move_delivery
 
 #: What only somebody who got the message can do, or a platform that brought it. Each leaves its mark on the
 #: delivery, so that it counts whatever came before it.
 PROOFS = frozenset({EventType.DELIVERED, EventType.READ, EventType.CLICKED})
+_evolve = evolver(Delivery)  # for every receipt
 _MAC_BYTES = 12
 _WORD = "[A-Za-z0-9_-]+"
 _PAYLOAD = re.compile(rf"cl:({_WORD}):({_WORD})")
@@ -81,11 +83,11 @@ def _sent_at(delivery: Delivery, event: Event) -> datetime:
 def _noted(delivery: Delivery, event: Event) -> Delivery:
     match event.type:
         case EventType.DELIVERED if _is_earlier(event, delivery.delivered_at):
-            return replace(delivery, delivered_at=event.at)
+            return _evolve(delivery, delivered_at=event.at)
         case EventType.READ if _is_earlier(event, delivery.read_at):
-            return replace(delivery, read_at=event.at)
+            return _evolve(delivery, read_at=event.at)
         case EventType.CLICKED if _is_earlier(event, delivery.clicked_at):
-            return replace(delivery, clicked_at=event.at)
+            return _evolve(delivery, clicked_at=event.at)
     return delivery
 
 
