@@ -85,6 +85,7 @@ class _Lane:
         self._path = path
         self._loop = loop
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._given: list[_Job] = []
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"clarion-{name}", daemon=True)
         self._thread.start()
@@ -96,14 +97,24 @@ class _Lane:
         return await future
 
     def _hand_over(self, job: _Job) -> None:
+        """With all that this turn of the loop brings: woken for the first one alone, the thread would only quarrel
+        with the loop over the interpreter."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        self._jobs.put(job)
+        if not self._given:
+            self._loop.call_soon(self._flush)
+        self._given.append(job)
+
+    def _flush(self) -> None:
+        given, self._given = self._given, []
+        for job in given:
+            self._jobs.put(job)
 
     async def close(self) -> None:
         """Finishes what was handed over, then ends the thread and its connection."""
         if not self._closed:
             self._closed = True
+            self._flush()
             self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
