@@ -63,8 +63,7 @@ async def test_of_many_who_bring_the_same_one_is_told(store: Store) -> None:
     """At the same time, and with others in between."""
     await populate(store, "ann", "ben")
     inbounds = [
-        said(name) if name == "ann" else said(name, f"b{place}")
-        for place, name in enumerate(["ann", "ben"] * 10)
+        said(name) if name == "ann" else said(name, f"b{place}") for place, name in enumerate(["ann", "ben"] * 10)
     ]
     told = await asyncio.gather(*(take(store, one, heard(one.person.user_id[5:])) for one in inbounds))
     assert (told[::2].count("done"), told[::2].count(None), set(told[1::2])) == (1, 9, {"done"})
