@@ -764,10 +764,13 @@ class Engine:
                 done = await self._held(write)
             except StoreUnavailable as error:
                 self._away_at = self._clock.now()
+                self._halted = True  # no send whose outcome could not be written
                 self.status.trouble = trouble = f"the store cannot be used: {error}"
                 log.warning("store", action="store_unavailable", account=self._account.key, detail=str(error))
                 await self._pause_for_store()
             else:
+                if trouble is not None:
+                    self._look()  # the senders may go on
                 if trouble is not None and trouble == self.status.trouble:
                     self.status.trouble = None
                     log.info("store", action="store_available", account=self._account.key)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -12,10 +14,10 @@ INSERT = Rows("INSERT INTO things (key, word) VALUES", 2)
 
 
 @pytest.fixture
-def db() -> sqlite3.Connection:
-    made = sqlite3.connect(":memory:")
-    made.execute("CREATE TABLE things (key INTEGER PRIMARY KEY, word TEXT)")
-    return made
+def db() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:")) as made:
+        made.execute("CREATE TABLE things (key INTEGER PRIMARY KEY, word TEXT)")
+        yield made
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 63, 64, 65, 127, 200])
