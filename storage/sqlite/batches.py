@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -25,17 +24,23 @@ class Rows:
     """A statement over rows of values: `head`, as many of ``(?, …)`` as there are rows, `tail`."""
 
     def __init__(self, head: str, width: int, tail: str = "") -> None:
-        self._head, self._tail = head, tail
-        self._row = f"({', '.join('?' * width)})"
+        self._head, self._tail, self._width = head, tail, width
+        self._made: dict[int, str] = {}
 
     def run(self, db: sqlite3.Connection, rows: Sequence[Row]) -> None:
         """All rows, in their order."""
         for part in _parts(rows):
             db.execute(self.sql(len(part)), [*chain.from_iterable(part)])
 
-    @lru_cache(maxsize=8)  # noqa: B019 - one for each statement of this program, which live as long as it does
     def sql(self, count: int) -> str:
-        return f"{self._head} {', '.join([self._row] * count)} {self._tail}"
+        if count not in self._made:
+            self._made[count] = f"{self._head} {_values(self._width, count)} {self._tail}"
+        return self._made[count]
+
+
+def _values(width: int, count: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return ", ".join([row] * count)
 
 
 def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
@@ -55,6 +60,7 @@ class Asked:
         self._names = names
         self._width = names.count(",") + 1
         self._query = in_one(columns, source)
+        self._made: dict[int, str] = {}
 
     def read(self, db: sqlite3.Connection, rows: Sequence[Row]) -> list[list[Any]]:
         found: list[list[Any]] = []
@@ -65,10 +71,11 @@ class Asked:
             found += read(db, self.sql(count), [*chain.from_iterable(part), *nothing])
         return found
 
-    @lru_cache(maxsize=8)  # noqa: B019 - as above
     def sql(self, count: int) -> str:
-        row = f"({', '.join('?' * self._width)})"
-        return f"WITH asked({self._names}) AS (VALUES {', '.join([row] * count)}) {self._query}"
+        if count not in self._made:
+            values = _values(self._width, count)
+            self._made[count] = f"WITH asked({self._names}) AS (VALUES {values}) {self._query}"
+        return self._made[count]
 
 
 def in_one(columns: str, source: str) -> str:
