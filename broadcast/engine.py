@@ -16,9 +16,10 @@ One turn of the loop:
 The loop alone decides: the senders beside it only exchange with the platform, and hand in what came of it. They go
 on with what is granted while the loop writes, so that neither waits for the other; whatever may forbid a send (an
 answer that is not plain success, news from storage, a stop) makes them wait for the loop first, which takes back
-what is granted and not begun. Memory
-holds of each running broadcast every planned delivery up to an edge and none behind it; what a turn decides is
-written before the next one loads, so that storage never hands out what is decided already. Broadcasts are loaded
+what is granted and not begun.
+
+Memory holds of each running broadcast every planned delivery up to an edge and none behind it; what a turn decides
+is written before the next one loads, so that storage never hands out what is decided already. Broadcasts are loaded
 each for itself, so that none hides another behind its backlog.
 """
 
@@ -176,7 +177,7 @@ class Engine:
         self._hurry = asyncio.Event()  # at once
         self._away_at = _FIRST  # when the store could not be used last
         self._stopping = False
-        self._stale = True  # the first turn looks at everything: what was recovered may have been the last
+        self._stale = False
         self._broken: BaseException | None = None
         self.status = Status(account.key, account.rate)
 
@@ -190,7 +191,7 @@ class Engine:
         watch.add_done_callback(self._finished)
         try:
             await self._durably(self._recover)
-            await self._durably(self._look_around)
+            await self._reload()  # what was recovered may have been the last of its broadcast
             self._pacer.take(self._clock.now())  # an owner before may have sent a moment ago
             for broadcast in self._running:
                 self._turns.take(broadcast, self._clock.now())
