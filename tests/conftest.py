@@ -8,8 +8,11 @@ names the thing and how to get it. Skipping is for nothing else, so every skip i
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from tests import mongod
 
 PREFIX = "CLARION_"
 
@@ -29,6 +32,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees a setting that another one left behind."""
     for name in settings_in_environment():
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def mongo(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of an empty database on a real MongoDB."""
+    with mongod.databases(request.config).one() as address:
+        yield address
+
+
+@pytest.fixture
+def other_mongo(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Of another one."""
+    with mongod.databases(request.config).one() as address:
+        yield address
 
 
 def reasons_not_run(terminal: pytest.TerminalReporter) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Self
 
 from broadcast.ports import Store
 from storage.mongo.campaigns import Campaigns
-from storage.mongo.connection import LANES, Connection
+from storage.mongo.connection import LANES
 from storage.mongo.erasure import Erasure
 from storage.mongo.inbox import Inbox
 from storage.mongo.leases import Tokens
@@ -29,7 +29,7 @@ from storage.mongo.ledger import Ledger
 from storage.mongo.people import People
 from storage.mongo.presence import Presence
 from storage.mongo.retention import Retention
-from storage.mongo.schema import prepare
+from storage.mongo.schema import opened
 
 _PLACES = 32  # processes that count without ever meeting; more do so now and then
 
@@ -43,14 +43,7 @@ class MongoStore(People, Erasure, Campaigns, Ledger, Inbox, Tokens, Presence, Re
         """Creates or migrates the database first. Raises `CannotOpen`, in one line with the mend, if it cannot be
         used. `wall` stands in for the server's own clock, by which leases expire."""
         place = secrets.randbelow(_PLACES) * LANES
-        connection = Connection(url, slots=range(place, place + LANES))
-        try:
-            await connection.check()
-            await prepare(connection)
-        except BaseException:
-            await connection.close()
-            raise
-        return cls(connection, wall=wall)
+        return cls(await opened(url, slots=range(place, place + LANES)), wall=wall)
 
     async def ping(self) -> None:
         touch = {"$currentDate": {"at": True}}  # what changes nothing is not written

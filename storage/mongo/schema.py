@@ -116,6 +116,18 @@ _RETENTION = Migration(
 MIGRATIONS: Sequence[Migration] = (_FIRST, _PRESENCE, _RETENTION)
 
 
+async def opened(url: str, *, slots: range) -> Connection:
+    """A connection to a database of this version, created or migrated first. Raises `CannotOpen`."""
+    connection = Connection(url, slots=slots)
+    try:
+        await connection.check()
+        await prepare(connection)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
 async def prepare(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
     """Makes the database one of this version; safe beside others that do the same. Raises `TooNew`."""
     with opening(connection.name):

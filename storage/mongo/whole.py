@@ -18,7 +18,7 @@ from storage.mongo.base import among
 from storage.mongo.campaigns import Campaigns, counters
 from storage.mongo.connection import Connection, field
 from storage.mongo.meaning import told
-from storage.mongo.schema import prepare
+from storage.mongo.schema import opened
 from storage.records import KINDS, PAGE, Counter, Holder, NamedList, Record, Remembered, Seen, Story
 
 _Document = Mapping[str, Any]
@@ -56,14 +56,7 @@ class MongoWhole:
     @classmethod
     async def open(cls, url: str) -> Self:
         """Creates or migrates the database first. Raises `CannotOpen`."""
-        connection = Connection(url, slots=range(1))
-        try:
-            await connection.check()
-            await prepare(connection)
-        except BaseException:
-            await connection.close()
-            raise
-        return cls(connection)
+        return cls(await opened(url, slots=range(1)))
 
     async def holders(self) -> list[Holder]:
         held = {"owner": {"$ne": None}, "$expr": {"$gt": ["$expires", "$$NOW"]}}

@@ -50,6 +50,7 @@ def test_a_test_that_cannot_run_fails_only_ci(
 ) -> None:
     """The same skip is a remark on a developer's machine and a failure under CI=true."""
     monkeypatch.setenv("CI", ci)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the copy imports what the original does
     (tmp_path / "test_skipping.py").write_text(SKIPPING, encoding="utf-8")
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text("utf-8"), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]

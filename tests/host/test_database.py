@@ -22,7 +22,6 @@ from bot.cli import main
 from broadcast.model import BroadcastStatus
 from broadcast.ports import Store
 from storage.open import open_store
-from tests import mongod
 from tests.architecture.sources import ROOT
 from tests.storage.builders import ACCOUNT, broadcast, launch
 
@@ -41,18 +40,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     root.handlers[:] = before
     root.setLevel(level)
     structlog.reset_defaults()
-
-
-@pytest.fixture
-def mongo(request: pytest.FixtureRequest) -> Iterator[str]:
-    with mongod.databases(request.config).one() as address:
-        yield address
-
-
-@pytest.fixture
-def other_mongo(request: pytest.FixtureRequest) -> Iterator[str]:
-    with mongod.databases(request.config).one() as address:
-        yield address
 
 
 def db(*arguments: str) -> Result:

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
@@ -53,18 +53,6 @@ from tests.storage.builders import (
 )
 
 PAGE = Page(1, 100)
-
-
-@pytest.fixture
-def mongo(request: pytest.FixtureRequest) -> Iterator[str]:
-    with mongod.databases(request.config).one() as address:
-        yield address
-
-
-@pytest.fixture
-def other_mongo(request: pytest.FixtureRequest) -> Iterator[str]:
-    with mongod.databases(request.config).one() as address:
-        yield address
 
 
 @pytest.fixture
