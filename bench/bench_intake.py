@@ -54,21 +54,17 @@ from bot.settings import TelegramSettings, ViberSettings
 from bot.webhooks import Webhooks
 from broadcast.inbox import Reception
 from broadcast.model import (
-    Attempt,
     BroadcastStatus,
     Button,
     ButtonType,
     ChannelName,
     Conversation,
     Delivery,
-    DeliveryState,
     Message,
-    Outcome,
     Recipient,
-    Rung,
     conversation_id,
 )
-from broadcast.ports import Content, Lease, Page, Result, Store
+from broadcast.ports import Content, Lease, Page, Store
 from broadcast.report import report
 from broadcast.tracking import Press, payload
 from storage.open import open_store
@@ -298,25 +294,7 @@ async def _sent_page(store: Store, lease: Lease, channel: ChannelName, users: Ma
     ]
     await store.plan(planned)
     await store.intend(lease, [replace(one, sends=1, rung_at=now) for one in planned], now)
-    sent = [
-        replace(
-            one,
-            state=DeliveryState.SENT,
-            attempts=1,
-            sends=1,
-            rung_at=now,
-            attempted_at=now,
-            ended_at=now,
-            sent_at=now,
-            platform_message_id=str(_MESSAGE + one.position),
-        )
-        for one in planned
-    ]
-    lines = [Attempt(one.id, now, one.round, Rung.FIRST, Outcome.SENT) for one in sent]
-    await store.record(
-        lease,
-        [Result(DeliveryState.SENDING, one, line, new_rung=True) for one, line in zip(sent, lines, strict=True)],
-    )
+    await store.record(lease, [world.accepted(one, now, str(_MESSAGE + one.position)) for one in planned])
 
 
 async def _noted(store: Store, updates: int, people: int) -> Counts:

@@ -24,24 +24,20 @@ from typing import TypeVar
 
 from bench import figures
 from bench.figures import Figures
-from bench.world import peak_memory, reported
+from bench.world import accepted, peak_memory, reported
 from broadcast.model import (
-    Attempt,
     Audience,
     Broadcast,
     BroadcastStatus,
     ChannelName,
     Conversation,
     Delivery,
-    DeliveryState,
     Message,
-    Outcome,
     Policies,
     Recipient,
-    Rung,
     Schedule,
 )
-from broadcast.ports import Due, Lease, Result, Store
+from broadcast.ports import Lease, Store
 from storage.open import open_store
 
 T = TypeVar("T")
@@ -49,6 +45,7 @@ T = TypeVar("T")
 START = datetime(2026, 3, 27, 8, tzinfo=UTC)
 ACCOUNT = "teams/default"
 PLAN_BATCH = 10_000
+_MESSAGE = "1692206589131"
 
 
 class Timer:
@@ -134,24 +131,9 @@ async def send(store: Store, lease: Lease, *, batch: int, sends: int, timer: Tim
         wanted = [replace(due.delivery, sends=1, rung_at=at) for due in found]
         granted = await timer.time("intend", store.intend(lease, wanted, at))
         assert len(granted) == batch
-        written = await timer.time("record", store.record(lease, [outcome(due, at) for due in found]))
+        results = [accepted(due.delivery, at, _MESSAGE) for due in found]
+        written = await timer.time("record", store.record(lease, results))
         assert len(written) == batch
-
-
-def outcome(due: Due, at: datetime) -> Result:
-    sent = replace(
-        due.delivery,
-        state=DeliveryState.SENT,
-        attempts=1,
-        sends=1,
-        rung_at=at,
-        attempted_at=at,
-        ended_at=at,
-        sent_at=at,
-        platform_message_id="1692206589131",
-    )
-    line = Attempt(sent.id, at, sent.round, Rung.FIRST, Outcome.SENT)
-    return Result(DeliveryState.SENDING, sent, line, new_rung=True)
 
 
 STEPS = ("people", "plan", "due", "intend", "record", "claim", "intend+record")

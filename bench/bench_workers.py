@@ -28,7 +28,7 @@ import uvloop
 
 from bench import figures, world
 from bench.figures import Figures
-from bench.world import UNBOUND
+from bench.world import UNBOUND, Run
 from bot.memory import settle
 from storage.open import open_store
 
@@ -64,21 +64,10 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class Round(Run):
     """What some workers did together. `server` is the database's CPU time."""
 
-    messages: int
-    seconds: float
-    cpu: float
     server: float
-
-    @property
-    def rate(self) -> float:
-        return self.messages / self.seconds
-
-    @property
-    def micros(self) -> float:
-        return self.cpu / self.messages * 1e6
 
 
 def _work(pipe: Connection, task: Task) -> None:

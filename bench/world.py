@@ -12,7 +12,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from broadcast.campaigns import ALWAYS
 from broadcast.engine import Engine
 from broadcast.launching import Launching
 from broadcast.model import (
+    Attempt,
     Audience,
     Broadcast,
     BroadcastStatus,
@@ -35,13 +37,17 @@ from broadcast.model import (
     ButtonType,
     ChannelName,
     Conversation,
+    Delivery,
+    DeliveryState,
     Message,
+    Outcome,
     Policies,
     Recipient,
+    Rung,
     Schedule,
     conversation_id,
 )
-from broadcast.ports import Account, Channel, Store
+from broadcast.ports import Account, Channel, Result, Store
 from broadcast.tracking import Links
 from sandbox.server import Sandbox
 from sandbox.settings import Behaviour, SandboxSettings, TelegramBot
@@ -89,6 +95,23 @@ def timed(messages: int, runs: list[Run]) -> Iterator[None]:
     used, began = cpu(), time.perf_counter()
     yield
     runs.append(Run(messages, time.perf_counter() - began, cpu() - used))
+
+
+def accepted(delivery: Delivery, at: datetime, message_id: str) -> Result:
+    """The outcome of its first send, which the platform took."""
+    sent = replace(
+        delivery,
+        state=DeliveryState.SENT,
+        attempts=1,
+        sends=1,
+        rung_at=at,
+        attempted_at=at,
+        ended_at=at,
+        sent_at=at,
+        platform_message_id=message_id,
+    )
+    line = Attempt(sent.id, at, sent.round, Rung.FIRST, Outcome.SENT)
+    return Result(DeliveryState.SENDING, sent, line, new_rung=True)
 
 
 def peak_memory() -> float:
