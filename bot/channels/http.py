@@ -1,11 +1,9 @@
-"""The way out that all channels share: one pooled client per account, and what became of a request as a value.
+"""The way out that all channels share: one pool of connections per account, and what became of a request.
 
 The line that matters runs between `NoConnection` and `NoAnswer`: after the first the same request may go out
 again, after the second it may arrive twice. A request counts as written as soon as it may have been: a kept-alive
 connection that the peer closed is dropped from the pool when the close was noticed before the request took it,
 and is a `NoAnswer` when it was not, because then nobody can tell whether the request was read first.
-
-The exchange itself runs beside the interpreter, in pyreqwest's own thread (docs/decisions/0011).
 """
 
 from __future__ import annotations
@@ -16,29 +14,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
 
 import orjson
-from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import BuilderError, DetailedPyreqwestError, PoolTimeoutError, PyreqwestError
-from pyreqwest.response import Response
+from yarl import URL
+
+from bot.channels.connections import Connections, NoReply, NotConnected, Origin
 
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-
-#: Raised before a byte of the request is written: no free connection in time, an address that is none.
-_BEFORE_WRITING = (PoolTimeoutError, BuilderError)
-#: What stands among the causes of a failure to connect: name resolution, refusal, TLS, all that took too long. The
-#: kinds of pyreqwest's errors do not tell: a connection that closes instead of answering is a `ConnectError` too.
-#: Were the words to change, such a failure would be taken for the worse one, never for the better.
-_WHILE_CONNECTING = "client error (Connect)"
-#: Platforms close what is idle after a minute or so; we close first, so that no request meets a close.
-_IDLE = timedelta(seconds=15)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: Of a path: whoever made it has quoted what had to be, in the way the platform wants it.
+_AS_IT_STANDS = "!$%&'()*+,/:;=?@[]"
+#: Sent with each request. Nothing is asked for that has to be unpacked: answers are short.
+_COMMON = "User-Agent: clarion\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
     """`connect` seconds at most to wait for a free connection, and as many until a new one stands (name, TCP, TLS);
-    `total` seconds for the whole exchange, `connections` open at once, `body_limit` bytes read of an answer,
+    `total` seconds for the whole exchange, `connections` in use at once, `body_limit` bytes read of an answer,
     unpacked."""
 
     connect: float = 5.0
@@ -95,7 +91,7 @@ class Http:
 
     def __init__(self, settings: HttpSettings | None = None) -> None:
         self.settings = settings or HttpSettings()
-        self._client: Client | None = None
+        self._pool: Connections | None = None
 
     async def post_json(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> Exchange:
         """POSTs bytes that already are JSON."""
@@ -106,66 +102,70 @@ class Http:
     ) -> Exchange:
         """One exchange. Whatever the network does comes back as a value; only cancelling it raises, and leaves the
         outcome unknown."""
-        task = asyncio.current_task()
-        cancelled_before = task.cancelling() if task else 0
-        outcome = await self._exchange(method, url, body, headers)
-        if task and task.cancelling() > cancelled_before:  # pyreqwest drops a cancellation that meets an answer
-            raise asyncio.CancelledError
-        return outcome
+        try:
+            address = _address(url)
+            request = _request(method, address, body, headers)
+        except ValueError:  # never its words: they may be the address
+            return NoConnection(f"a request that cannot be written ({_host(url)})")
+        try:
+            return await self._exchange(address.origin, request)
+        except NotConnected as error:
+            return NoConnection(f"{error} ({address.origin.host})")
+        except NoReply as error:
+            return NoAnswer(f"{error} ({address.origin.host})")
 
     async def close(self) -> None:
         """Ends what is under way. A later request opens a new pool."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
 
-    def _open(self) -> Client:
-        if self._client is None:
-            connect = timedelta(seconds=self.settings.connect)
-            self._client = (
-                ClientBuilder()
-                .max_connections(self.settings.connections)
-                .pool_timeout(connect)
-                .connect_timeout(connect)
-                .timeout(timedelta(seconds=self.settings.total))
-                .pool_idle_timeout(_IDLE)
-                .follow_redirects(enable=False)
-                .no_proxy()
-                .build()
-            )
-        return self._client
-
-    async def _exchange(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
-    ) -> Exchange:
+    async def _exchange(self, origin: Origin, request: bytes) -> Reply:
+        pool = self._pool = self._pool or self._opened()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.settings.total
+        connection = await pool.take(origin)
         try:
-            request = self._open().request(method, url)
-            if headers:
-                request = request.headers(headers)
-            if body is not None:
-                request = request.body_bytes(body)
-            async with request.build_streamed() as response:
-                return await self._reply(response)
-        except PyreqwestError as error:
-            return _failure(error, url)
-        except ValueError as error:  # the address cannot even be read
-            return NoConnection(f"{error} ({_host(url)})")
+            answer = await connection.exchange(request, until)
+        finally:
+            pool.give_back(origin, connection)
+        header = answer.header(b"retry-after")
+        wait = None if header is None else retry_after(header, answer.header(b"date"))
+        return Reply(answer.status, answer.unpacked(self.settings.body_limit), wait)
 
-    async def _reply(self, response: Response) -> Reply:
-        body = bytes(await response.body_reader.read(self.settings.body_limit) or b"")
-        header = response.get_header("Retry-After")
-        wait = None if header is None else retry_after(header, response.get_header("Date"))
-        return Reply(response.status, body, wait)
+    def _opened(self) -> Connections:
+        most, patience = self.settings.connections, self.settings.connect
+        return Connections(most=most, patience=patience, body_limit=self.settings.body_limit)
 
 
-def _failure(error: PyreqwestError, url: str) -> NoConnection | NoAnswer:
-    causes = (error.details["causes"] or []) if isinstance(error, DetailedPyreqwestError) else []
-    messages = [cause["message"] for cause in causes]
-    # The last cause is the system's own word. The kind is not told: see above. Nor is what may be an address.
-    reason = messages[-1] if messages and "/" not in messages[-1] else "the request failed"
-    detail = f"{reason} ({_host(url)})"
-    unwritten = isinstance(error, _BEFORE_WRITING) or _WHILE_CONNECTING in messages
-    return NoConnection(detail) if unwritten else NoAnswer(detail)
+class _Address(NamedTuple):
+    """An address as requests need it: where to connect to, whom to name, what to ask for."""
+
+    origin: Origin
+    host: str
+    path: str
+
+
+@lru_cache(maxsize=256)
+def _address(url: str) -> _Address:
+    """Raises ``ValueError`` for what is no address of a web server."""
+    read = URL(url)
+    if read.scheme not in ("http", "https") or not read.raw_host or not read.port:
+        raise ValueError("no address of a web server")
+    origin = Origin(read.raw_host, read.port, read.scheme == "https")
+    path = quote(URL(url, encoded=True).raw_path_qs, safe=_AS_IT_STANDS)
+    return _Address(origin, read.host_port_subcomponent or "", path)
+
+
+def _request(method: str, address: _Address, body: bytes | None, headers: Mapping[str, str] | None) -> bytes:
+    """The bytes of a request. Raises ``ValueError`` for a header that would begin another one."""
+    given = headers or {}
+    if any(_CONTROL.search(value) for value in given.values()):
+        raise ValueError("a control character in a header")
+    lines = "".join([f"{name}: {value}\r\n" for name, value in given.items()])
+    length = "" if body is None else f"Content-Length: {len(body)}\r\n"
+    head = f"{method} {address.path} HTTP/1.1\r\nHost: {address.host}\r\n{_COMMON}{lines}{length}\r\n"
+    return head.encode("ascii") + (body or b"")
 
 
 def _host(url: str) -> str:

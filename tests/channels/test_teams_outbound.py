@@ -118,7 +118,7 @@ async def test_a_service_address_of_the_answer_has_to_be_allowed(
         (Scripted(500), Faulty("500")),
         (Scripted(201, b"{}"), Faulty("201 without a conversation")),
         (Scripted(200, b"<html>"), Faulty("200, not in the platform's words")),
-        (Scripted(hang=True), Faulty("connection closed before message completed (127.0.0.1)")),
+        (Scripted(hang=True), Faulty("the connection was closed (127.0.0.1)")),
     ],
 )
 async def test_a_conversation_that_could_not_be_made(
@@ -135,9 +135,7 @@ async def test_time_outs_before_and_after_writing(
 ) -> None:
     """Nobody there: nothing was accepted. No answer: nobody can know, and it is not sent again."""
     server.posts = [Scripted(hang=True)]
-    assert await channel.send(known(server), HELLO) == Unknown(
-        "connection closed before message completed (127.0.0.1)"
-    )
+    assert await channel.send(known(server), HELLO) == Unknown("the connection was closed (127.0.0.1)")
     assert len(server.got) == 1
     nowhere = f"http://127.0.0.1:{unused_tcp_port}/"
     account = server.account(service_hosts=(server.url, nowhere))
