@@ -176,11 +176,12 @@ class Connections:
     how many seconds a free place is waited for, and again a connection."""
 
     def __init__(self, *, most: int, patience: float, body_limit: int) -> None:
-        self._places = asyncio.Semaphore(most)
         self._most = most
         self._patience = patience
         self._body_limit = body_limit
         self._taken = 0
+        self._freed = asyncio.Event()
+        self._closed = False
         self._idle: defaultdict[Origin, list[Connection]] = defaultdict(list)
         self._in_use: set[Connection] = set()
         self._sweep_at: asyncio.TimerHandle | None = None
@@ -199,7 +200,9 @@ class Connections:
     def give_back(self, origin: Origin, connection: Connection) -> None:
         self._in_use.discard(connection)
         self._free()
-        if connection.reusable:
+        if self._closed:
+            connection.close()
+        elif connection.reusable:
             loop = asyncio.get_running_loop()
             connection.idle_since = loop.time()
             self._idle[origin].append(connection)
@@ -208,6 +211,7 @@ class Connections:
 
     def close(self) -> None:
         """Ends what is under way too."""
+        self._closed = True
         if self._sweep_at is not None:
             self._sweep_at.cancel()
         for connection in (*self._in_use, *(one for kept in self._idle.values() for one in kept)):
@@ -215,19 +219,22 @@ class Connections:
         self._idle.clear()
 
     async def _place(self) -> None:
-        if not self._places.locked():
-            await self._places.acquire()
-        else:
+        if self._taken >= self._most:
             try:
                 async with asyncio.timeout(self._patience):
-                    await self._places.acquire()
+                    await self._place_freed()
             except TimeoutError:
                 raise NotConnected("no free connection in time") from None
         self._taken += 1
 
+    async def _place_freed(self) -> None:
+        while self._taken >= self._most:
+            self._freed.clear()
+            await self._freed.wait()
+
     def _free(self) -> None:
         self._taken -= 1
-        self._places.release()
+        self._freed.set()
 
     def _kept(self, origin: Origin) -> Connection | None:
         """The one used last."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 import orjson
@@ -103,16 +102,16 @@ class Http:
         """One exchange. Whatever the network does comes back as a value; only cancelling it raises, and leaves the
         outcome unknown."""
         try:
-            address = _address(url)
-            request = _request(method, address, body, headers)
+            origin, head = _begun(method, url, tuple((headers or {}).items()))
         except ValueError:  # never its words: they may be the address
             return NoConnection(f"a request that cannot be written ({_host(url)})")
+        request = head + b"\r\n" if body is None else b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
         try:
-            return await self._exchange(address.origin, request)
+            return await self._exchange(origin, request)
         except NotConnected as error:
-            return NoConnection(f"{error} ({address.origin.host})")
+            return NoConnection(f"{error} ({origin.host})")
         except NoReply as error:
-            return NoAnswer(f"{error} ({address.origin.host})")
+            return NoAnswer(f"{error} ({origin.host})")
 
     async def close(self) -> None:
         """Ends what is under way. A later request opens a new pool."""
@@ -138,34 +137,19 @@ class Http:
         return Connections(most=most, patience=patience, body_limit=self.settings.body_limit)
 
 
-class _Address(NamedTuple):
-    """An address as requests need it: where to connect to, whom to name, what to ask for."""
-
-    origin: Origin
-    host: str
-    path: str
-
-
 @lru_cache(maxsize=256)
-def _address(url: str) -> _Address:
-    """Raises ``ValueError`` for what is no address of a web server."""
+def _begun(method: str, url: str, headers: tuple[tuple[str, str], ...]) -> tuple[Origin, bytes]:
+    """Where a request goes, and its head but for what tells its length. Raises ``ValueError`` for what is no address
+    of a web server, and for a header that would begin another one."""
     read = URL(url)
     if read.scheme not in ("http", "https") or not read.raw_host or not read.port:
         raise ValueError("no address of a web server")
-    origin = Origin(read.raw_host, read.port, read.scheme == "https")
-    path = quote(URL(url, encoded=True).raw_path_qs, safe=_AS_IT_STANDS)
-    return _Address(origin, read.host_port_subcomponent or "", path)
-
-
-def _request(method: str, address: _Address, body: bytes | None, headers: Mapping[str, str] | None) -> bytes:
-    """The bytes of a request. Raises ``ValueError`` for a header that would begin another one."""
-    given = headers or {}
-    if any(_CONTROL.search(value) for value in given.values()):
+    if any(_CONTROL.search(value) for _, value in headers):
         raise ValueError("a control character in a header")
-    lines = "".join([f"{name}: {value}\r\n" for name, value in given.items()])
-    length = "" if body is None else f"Content-Length: {len(body)}\r\n"
-    head = f"{method} {address.path} HTTP/1.1\r\nHost: {address.host}\r\n{_COMMON}{lines}{length}\r\n"
-    return head.encode("ascii") + (body or b"")
+    path = quote(URL(url, encoded=True).raw_path_qs, safe=_AS_IT_STANDS)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    head = f"{method} {path} HTTP/1.1\r\nHost: {read.host_port_subcomponent}\r\n{_COMMON}{lines}"
+    return Origin(read.raw_host, read.port, read.scheme == "https"), head.encode("ascii")
 
 
 def _host(url: str) -> str:

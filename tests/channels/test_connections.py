@@ -257,6 +257,16 @@ async def test_closing_ends_what_is_under_way(http: Http, serve: Start) -> None:
     assert isinstance(await sending, NoAnswer)
 
 
+async def test_a_connection_that_is_made_while_closing_is_closed(http: Http, serve: Start) -> None:
+    """It would be kept by nobody."""
+    server = await serve()
+    sending = asyncio.create_task(http.post_json(server.url, b"{}"))
+    await asyncio.sleep(0)
+    await http.close()
+    await sending
+    await _until(lambda: server.accepted == 1 and server.open == 0)
+
+
 # --- what an answer may look like ---------------------------------------------------------------------
 
 
