@@ -139,8 +139,8 @@ class Http:
 
 @lru_cache(maxsize=256)
 def _begun(method: str, url: str, headers: tuple[tuple[str, str], ...]) -> tuple[Origin, bytes]:
-    """Where a request goes, and its head but for what tells its length. Raises ``ValueError`` for what is no address
-    of a web server, and for a header that would begin another one."""
+    """Where a request goes, and its head without its length. Raises ``ValueError`` for what is no address of a web
+    server, and for a header that would begin another one."""
     read = URL(url)
     if read.scheme not in ("http", "https") or not read.raw_host or not read.port:
         raise ValueError("no address of a web server")
