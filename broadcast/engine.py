@@ -87,7 +87,7 @@ class Options:
     that is shut out."""
 
     concurrency: int = 64
-    ahead: int = 64
+    ahead: int = 128
     lead: timedelta = timedelta(milliseconds=250)
     load: int = 1_000
     page: int = 250

@@ -316,7 +316,7 @@ class Values:
         """``None`` where the person has no such thing. Worked out when asked: most messages ask for little."""
         recipient = self._recipient
         value = getattr(recipient, name) if name in FIELDS else recipient.attributes.get(name)
-        return value and _UNFIT.sub("", value)
+        return value if not value or value.isprintable() else _UNFIT.sub("", value)
 
 
 Filler = Callable[[Values], str]

@@ -88,15 +88,14 @@ class Connection(asyncio.Protocol):
         """Whether another exchange may follow: the last one ended where it said, and nobody has closed since."""
         return self._reusable and self._transport is not None and not self._transport.is_closing()
 
-    async def exchange(self, request: bytes, until: float) -> Answer:
-        """Writes it and waits for the whole answer, at most until the loop's clock shows so much. Raises `NoReply`;
-        whatever raises closes the connection."""
+    async def exchange(self, request: bytes, seconds: float) -> Answer:
+        """Writes it and waits for the whole answer. Raises `NoReply`; whatever raises closes the connection."""
         if self._transport is None or self._transport.is_closing():
             raise NotConnected("the connection was closed")
         self._reusable = False
         self._over = self._loop.create_future()
         self._transport.write(request)
-        timer = self._loop.call_at(until, self._fail, "no answer in time")
+        timer = self._loop.call_later(seconds, self._fail, "no answer in time")
         try:
             return await self._over
         finally:

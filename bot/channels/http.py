@@ -125,7 +125,7 @@ class Http:
         until = loop.time() + self.settings.total
         connection = await pool.take(origin)
         try:
-            answer = await connection.exchange(request, until)
+            answer = await connection.exchange(request, until - loop.time())
         finally:
             pool.give_back(origin, connection)
         header = answer.header(b"retry-after")
