@@ -7,6 +7,7 @@ import signal
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -20,6 +21,7 @@ from sandbox.control import Control
 from sandbox.crowd import Crowd
 from sandbox.directory import Account, Bot, Directory, Standing
 from sandbox.faults import Faults
+from sandbox.front import Front, Head, Ready
 from sandbox.graph import Graph
 from sandbox.login import Login
 from sandbox.messages import Record
@@ -76,6 +78,7 @@ class Sandbox:
             Channel.TELEGRAM: self.telegram,
             Channel.VIBER: self.viber,
         }
+        self._quick: dict[str, Platform] = {channel.value: platform for channel, platform in self.platforms.items()}
         self.acts = Acts(self.world, self.platforms)
         self.crowd = Crowd(self.world, self.acts)
 
@@ -92,9 +95,8 @@ class Sandbox:
         async with contextlib.AsyncExitStack() as stack:
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, host, port)
-            await site.start()
-            self.world.url = self.settings.public_url or _url(host, runner.addresses[0][1])
+            listening = await self._listen(runner, host, port, stack)
+            self.world.url = self.settings.public_url or _url(host, listening)
             for name, work in (("agenda", self.world.agenda.run()), ("callbacks", self.world.callbacks.run())):
                 task = asyncio.create_task(work, name=f"sandbox-{name}")
                 stack.push_async_callback(_end, task)
@@ -149,8 +151,27 @@ class Sandbox:
         app.router.add_get("/", self._welcome)
         return app
 
+    async def _listen(self, runner: web.AppRunner, host: str, port: int, stack: contextlib.AsyncExitStack) -> int:
+        """Take connections until the stack unwinds; gives the port."""
+        assert runner.server is not None  # noqa: S101 - set up by the caller
+        fronts: set[Front] = set()
+        front = partial(Front, self._at_once, runner.server, fronts)
+        server = await asyncio.get_running_loop().create_server(front, host, port, backlog=128)
+        stack.callback(_close, fronts)
+        stack.callback(server.close)
+        return int(server.sockets[0].getsockname()[1])
+
+    def _at_once(self, head: Head, body: bytes) -> Ready | None:
+        platform = self._quick.get(head.path[0])
+        return platform.at_once(head, body) if platform else None
+
     async def _welcome(self, _request: web.Request) -> web.Response:
         return web.Response(text=page(self.url, self.world), content_type="text/html")
+
+
+def _close(fronts: set[Front]) -> None:
+    for front in tuple(fronts):
+        front.close()
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

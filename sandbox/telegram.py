@@ -13,11 +13,12 @@ from sandbox import draws
 from sandbox.callbacks import Answer, Errand, readable
 from sandbox.directory import Account, Contact, Standing
 from sandbox.faults import Fault, FaultKind
+from sandbox.front import Head, Ready
 from sandbox.limits import Trickle, Window, whole_seconds
 from sandbox.messages import Button, Message, packed
 from sandbox.settings import Channel, TelegramBot
 from sandbox.telegram_errors import ROWS, TelegramError, failed, throttled, too_many
-from sandbox.telegram_params import read_params
+from sandbox.telegram_params import params_of, read_params
 from sandbox.telegram_text import (
     TextError,
     keyboard_problem,
@@ -25,7 +26,7 @@ from sandbox.telegram_text import (
     read_message,
     units,
 )
-from sandbox.world import JSON_HEADERS, Json, NotPossible, Platform, Replies, World, mark_read, plain
+from sandbox.world import Json, NotPossible, Platform, Replies, World, mark_read, plain
 
 MAX_TEXT = 4096
 MAX_CAPTION = 1024
@@ -170,6 +171,22 @@ class Telegram(Platform):
         path = "/telegram/bot{token}/{method}"
         return [web.post(path, self._handle), web.get(path, self._handle)]
 
+    def at_once(self, head: Head, body: bytes) -> Ready | None:
+        if self.world.faults.rules or len(head.path) != 3 or not head.path[1].startswith("bot"):
+            return None
+        _, token, spelled = head.path
+        method, session = spelled.lower(), self._sessions.get(token.removeprefix("bot"))
+        try:
+            params = params_of(head.content_type, body)
+        except ValueError:
+            ready = failed(400, "Bad Request: can't parse request")
+        else:
+            if session is None or method == "getupdates" or params is None:
+                return None
+            ready = self._call(session, method, params)
+        self.world.stats.requests["telegram", spelled, ready.status] += 1
+        return ready
+
     async def _handle(self, request: web.Request) -> web.Response:
         match = request.match_info
         method = match["method"].lower()
@@ -177,8 +194,8 @@ class Telegram(Platform):
         params: Json = {}
         try:
             params = await read_params(request)
-        except (orjson.JSONDecodeError, ValueError):
-            response = failed(400, "Bad Request: can't parse request")
+        except ValueError:
+            response = failed(400, "Bad Request: can't parse request").response()
         else:
             response = await self._answer(request, session, method, params)
         self.world.stats.requests["telegram", match["method"], response.status] += 1
@@ -188,7 +205,7 @@ class Telegram(Platform):
         self, request: web.Request, session: Session | None, method: str, params: Json
     ) -> web.Response:
         if session is None:
-            return failed(401, "Unauthorized")
+            return failed(401, "Unauthorized").response()
         faults = self.world.faults
         if faults.rules:
             contact = session.account.by_user.get(str(params.get("chat_id")))
@@ -200,10 +217,10 @@ class Telegram(Platform):
 
     async def _right(self, session: Session, method: str, params: Json) -> web.Response:
         if method == "getupdates":
-            return await self._get_updates(session, params)
-        return self._call(session, method, params)
+            return (await self._get_updates(session, params)).response()
+        return self._call(session, method, params).response()
 
-    def _call(self, session: Session, method: str, params: Json) -> web.Response:
+    def _call(self, session: Session, method: str, params: Json) -> Ready:
         serve = self._methods.get(method)
         if serve is None:
             return failed(404, "Not Found")
@@ -215,23 +232,24 @@ class Telegram(Platform):
             return failed(400, str(error))
         except (AttributeError, TypeError, ValueError):
             return failed(400, "Bad Request: can't parse a parameter")
-        return web.Response(body=orjson.dumps({"ok": True, "result": result}), headers=JSON_HEADERS)
+        return Ready(orjson.dumps({"ok": True, "result": result}))
 
     def wrong(self, fault: Fault) -> web.Response:
         match fault.kind:
             case FaultKind.THROTTLE:
-                return throttled(fault.retry_after)
+                return throttled(fault.retry_after).response()
             case FaultKind.REFUSE:
-                return failed(*ROWS["blocked"])
+                return failed(*ROWS["blocked"]).response()
             case FaultKind.PLATFORM_ERROR:
                 status, description = ROWS.get(fault.code or "", (fault.status or 400, fault.code or "Bad Request"))
                 parameters = {"migrate_to_chat_id": -1001234567890} if fault.code == "upgraded" else None
-                return failed(fault.status or status, description, parameters)
+                return failed(fault.status or status, description, parameters).response()
             case _:
                 status = fault.status or 500
                 if fault.body is not None or status in {502, 503, 504}:
                     return plain(status, fault.body or "<html><body>Bad Gateway</body></html>")
-                return failed(status, "Internal Server Error" if status >= 500 else "Bad Request")
+                description = "Internal Server Error" if status >= 500 else "Bad Request"
+                return failed(status, description).response()
 
     # Sending
 
@@ -470,7 +488,7 @@ class Telegram(Platform):
             info["last_error_message"] = session.last_error
         return info
 
-    async def _get_updates(self, session: Session, params: Json) -> web.Response:
+    async def _get_updates(self, session: Session, params: Json) -> Ready:
         if session.url:
             return failed(*ROWS["webhook_active"])
         if params.get("allowed_updates") is not None:
@@ -481,7 +499,7 @@ class Telegram(Platform):
         if seconds > 0 and not session.pending and not await self._long_poll(session, seconds):
             return failed(*ROWS["conflict"])
         items = [orjson.Fragment(one.body) for one in list(session.pending.values())[: min(100, limit)]]
-        return web.Response(body=orjson.dumps({"ok": True, "result": items}), headers=JSON_HEADERS)
+        return Ready(orjson.dumps({"ok": True, "result": items}))
 
     async def _long_poll(self, session: Session, seconds: float) -> bool:
         """Wait for an update, at most so many wall seconds; False when another poller took over."""

@@ -1,9 +1,9 @@
 """How the Bot API says no (PLATFORMS C2)."""
 
 import orjson
-from aiohttp import web
 
-from sandbox.world import JSON_HEADERS, Json
+from sandbox.front import Ready
+from sandbox.world import Json
 
 ROWS = {
     "blocked": (403, "Forbidden: bot was blocked by the user"),
@@ -66,19 +66,16 @@ def too_many(seconds: int) -> TelegramError:
     return TelegramError(429, f"Too Many Requests: retry after {seconds}", {"retry_after": seconds})
 
 
-def throttled(seconds: int | None) -> web.Response:
+def throttled(seconds: int | None) -> Ready:
     """The same as an answer, with or without a wait."""
     if seconds is None:
         return failed(429, "Too Many Requests")
     return failed(429, f"Too Many Requests: retry after {seconds}", {"retry_after": seconds})
 
 
-def failed(status: int, description: str, parameters: Json | None = None) -> web.Response:
+def failed(status: int, description: str, parameters: Json | None = None) -> Ready:
     """An error as the Bot API answers it."""
     body: Json = {"ok": False, "error_code": status, "description": description}
-    headers = JSON_HEADERS
     if parameters is not None:
         body["parameters"] = parameters
-        if "retry_after" in parameters:
-            headers = {**JSON_HEADERS, "Retry-After": str(parameters["retry_after"])}
-    return web.Response(status=status, body=orjson.dumps(body), headers=headers)
+    return Ready(orjson.dumps(body), status, (parameters or {}).get("retry_after"))

@@ -14,6 +14,7 @@ from sandbox.callbacks import Answer, Callbacks
 from sandbox.clock import SandboxClock
 from sandbox.directory import Contact, Directory
 from sandbox.faults import Fault, Faults, carry_out
+from sandbox.front import Head, Ready
 from sandbox.messages import Button, Content, Message, Record
 from sandbox.people import Person
 from sandbox.settings import Behaviour, SandboxSettings
@@ -91,6 +92,10 @@ class Platform(ABC):
     @abstractmethod
     def routes(self) -> list[web.RouteDef]:
         """Where the platform listens."""
+
+    def at_once(self, head: Head, body: bytes) -> Ready | None:  # noqa: ARG002 - for platforms that can
+        """Answer a plain request, as its route would; None leaves it to the route."""
+        return None
 
     @abstractmethod
     def wrong(self, fault: Fault) -> web.Response:
