@@ -23,16 +23,18 @@ MAX_BODY = 64 * 1024
 """Bytes of a body at most that is waited for here."""
 REQUEST = re.compile(rb"POST /([A-Za-z0-9_:/-]*) HTTP/1\.1")
 HEADER = re.compile(rb"([A-Za-z-]+):[ \t]*([\x20-\x7e]*)")
-PLAIN = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
+PLAIN = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent",
+         "x-viber-auth-token"}  # fmt: skip
 """Headers that change nothing about how a request is read; `connection` only where it says `keep-alive`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What comes before the body of a plain request: the path in its segments, `length` of the body in bytes."""
+    """What comes before the body of a plain request: the path in its segments, the headers by their names in small
+    letters, the length of the body in bytes."""
 
     path: tuple[str, ...]
-    content_type: str
+    headers: Mapping[str, str]
     length: int
 
 
@@ -125,7 +127,7 @@ def read_head(raw: bytes) -> Head | None:
         return None
     if headers.get("connection", "keep-alive").lower() != "keep-alive":
         return None
-    return Head(tuple(line[1].decode().split("/")), headers.get("content-type", ""), int(length))
+    return Head(tuple(line[1].decode().split("/")), headers, int(length))
 
 
 def _headers(lines: list[bytes]) -> Mapping[str, str] | None:

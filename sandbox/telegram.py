@@ -177,7 +177,7 @@ class Telegram(Platform):
         _, token, spelled = head.path
         method, session = spelled.lower(), self._sessions.get(token.removeprefix("bot"))
         try:
-            params = params_of(head.content_type, body)
+            params = params_of(head.headers.get("content-type", ""), body)
         except ValueError:
             ready = failed(400, "Bad Request: can't parse request")
         else:

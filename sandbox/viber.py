@@ -15,11 +15,12 @@ from sandbox import draws
 from sandbox.callbacks import Answer, Errand, readable
 from sandbox.directory import Account, Contact, Standing
 from sandbox.faults import Fault, FaultKind
+from sandbox.front import Head, Ready
 from sandbox.limits import Window, Windows
 from sandbox.messages import Button, Message
 from sandbox.settings import Channel, ViberBot
 from sandbox.viber_messages import API_VERSION, STATUSES, ViberError, check_message, read_message
-from sandbox.world import JSON_HEADERS, Json, NotPossible, Platform, Replies, World, mark_read, plain
+from sandbox.world import Json, NotPossible, Platform, Replies, World, mark_read, plain
 
 MAX_BROADCAST, MAX_ONLINE = 300, 100
 MAX_REQUEST = 30 * 1024
@@ -98,6 +99,19 @@ class Viber(Platform):
         path = "/viber/pa/{method}"
         return [web.post(path, self._handle), web.get(path, self._handle)]
 
+    def at_once(self, head: Head, body: bytes) -> Ready | None:
+        method = head.path[-1]
+        if self.world.faults.rules or head.path != ("viber", "pa", method) or method not in self._methods:
+            return None
+        try:
+            bot, understood = self._understood(head.headers.get("x-viber-auth-token"), body)
+        except ViberError as error:
+            ready = _status(error.status, error.message)
+        else:
+            ready = self._call(bot, method, understood)
+        self.world.stats.requests[self.channel, method, ready.status] += 1
+        return ready
+
     async def _handle(self, request: web.Request) -> web.Response:
         method = request.match_info["method"]
         raw = await request.read()
@@ -107,9 +121,9 @@ class Viber(Platform):
 
     async def _answer(self, request: web.Request, method: str, raw: bytes) -> web.Response:
         try:
-            bot, body = self._understood(request, raw)
+            bot, body = self._understood(request.headers.get("X-Viber-Auth-Token"), raw)
         except ViberError as error:
-            return _status(error.status, error.message)
+            return _status(error.status, error.message).response()
         faults = self.world.faults
         if faults.rules:
             contact = bot.account.by_user.get(str(body.get("receiver")))
@@ -121,10 +135,12 @@ class Viber(Platform):
 
     async def _right(self, bot: Subscriptions, method: str, body: Json) -> web.Response:
         if method == "set_webhook":
-            return await self._set_webhook(bot, body)
-        return self._call(bot, method, body)
+            return (await self._set_webhook(bot, body)).response()
+        if method not in self._methods:
+            return web.Response(status=404)
+        return self._call(bot, method, body).response()
 
-    def _understood(self, request: web.Request, raw: bytes) -> tuple[Subscriptions, Json]:
+    def _understood(self, token: str | None, raw: bytes) -> tuple[Subscriptions, Json]:
         if len(raw) > MAX_REQUEST:
             raise ViberError(3, "Request is too large")
         try:
@@ -133,18 +149,14 @@ class Viber(Platform):
             raise ViberError(3) from error
         if not isinstance(body, dict):
             raise ViberError(3)
-        token = request.headers.get("X-Viber-Auth-Token") or body.get("auth_token")
-        bot = self._bots.get(str(token))
+        bot = self._bots.get(str(token or body.get("auth_token")))
         if bot is None:
             raise ViberError(2)
         return bot, body
 
-    def _call(self, bot: Subscriptions, method: str, body: Json) -> web.Response:
-        serve = self._methods.get(method)
-        if serve is None:
-            return web.Response(status=404)
+    def _call(self, bot: Subscriptions, method: str, body: Json) -> Ready:
         try:
-            answer = serve(bot, body)
+            answer = self._methods[method](bot, body)
         except ViberError as error:
             return _status(error.status, error.message)
         except (AttributeError, TypeError, ValueError):
@@ -154,16 +166,16 @@ class Viber(Platform):
     def wrong(self, fault: Fault) -> web.Response:
         match fault.kind:
             case FaultKind.THROTTLE:
-                return _status(12, STATUSES[12])
+                return _status(12, STATUSES[12]).response()
             case FaultKind.REFUSE:
-                return _status(6, STATUSES[6])
+                return _status(6, STATUSES[6]).response()
             case FaultKind.PLATFORM_ERROR:
                 code = _code(fault)
-                return _status(code, STATUSES.get(code, "generalError"))
+                return _status(code, STATUSES.get(code, "generalError")).response()
             case _:
                 return plain(fault.status or 500, fault.body or "Service unavailable")
 
-    async def _set_webhook(self, bot: Subscriptions, body: Json) -> web.Response:
+    async def _set_webhook(self, bot: Subscriptions, body: Json) -> Ready:
         url = str(body.get("url") if body.get("url") is not None else "")
         events = body.get("event_types")
         if url and not url.startswith(("https://", "http://")):
@@ -477,9 +489,9 @@ def _code(fault: Fault) -> int:
     return int(fault.code or fault.status or 99)
 
 
-def _status(status: int, message: str) -> web.Response:
+def _status(status: int, message: str) -> Ready:
     return _json({"status": status, "status_message": message})
 
 
-def _json(body: Any) -> web.Response:
-    return web.Response(body=orjson.dumps(body), headers=JSON_HEADERS)
+def _json(body: Any) -> Ready:
+    return Ready(orjson.dumps(body))

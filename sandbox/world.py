@@ -14,7 +14,7 @@ from sandbox.callbacks import Answer, Callbacks
 from sandbox.clock import SandboxClock
 from sandbox.directory import Contact, Directory
 from sandbox.faults import Fault, Faults, carry_out
-from sandbox.front import Head, Ready
+from sandbox.front import JSON, Head, Ready
 from sandbox.messages import Button, Content, Message, Record
 from sandbox.people import Person
 from sandbox.settings import Behaviour, SandboxSettings
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 Replies = list[asyncio.Future[Answer]]
 Answered = Callable[[], Awaitable[web.Response]]
 
-JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
+JSON_HEADERS = {"Content-Type": JSON}
 
 
 class NotPossible(Exception):  # noqa: N818 - a state of the world, not a defect

@@ -10,15 +10,20 @@ import pytest
 
 from sandbox.front import Front, Head, Ready, read_head
 from sandbox.settings import SandboxSettings
-from tests.sandbox.conftest import EPOCH, QUIET, TELEGRAM, World, living
+from tests.sandbox.conftest import EPOCH, QUIET, TELEGRAM, VIBER, World, living
 
 HEAD = b"POST /a HTTP/1.1\r\nHost: here\r\nContent-Length: 2"
 
 
-def post(method: str, body: bytes, *more: str, kind: str = "application/json") -> bytes:
+def request(path: str, body: bytes, *more: str) -> bytes:
     """A request as a client writes it; `more` are headers."""
-    lines = (f"POST /telegram/bot{TELEGRAM.token}/{method} HTTP/1.1", "Host: here", f"Content-Type: {kind}")
-    return "\r\n".join((*lines, f"Content-Length: {len(body)}", *more, "", "")).encode() + body
+    head = (f"POST {path} HTTP/1.1", "Host: here", f"Content-Length: {len(body)}", *more)
+    return "\r\n".join((*head, "", "")).encode() + body
+
+
+def post(method: str, body: bytes, *more: str, kind: str = "application/json") -> bytes:
+    """A call of the Bot API."""
+    return request(f"/telegram/bot{TELEGRAM.token}/{method}", body, f"Content-Type: {kind}", *more)
 
 
 async def answer(reader: asyncio.StreamReader) -> bytes:
@@ -68,6 +73,25 @@ async def test_both_ways_answer_alike(world: World, method: str, body: bytes, ki
     """A plain request and one that only aiohttp reads get the same bytes, but for the date."""
     plain, other = post(method, body, kind=kind), post(method, body, "X-Other: 1", kind=kind)
     assert await exchange(world, plain) == await exchange(world, other)
+
+
+@pytest.mark.parametrize("token", [VIBER.token, "wrong"])
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        ("get_account_info", b""),
+        ("get_account_info", b"{"),
+        ("get_online", b'{"ids":["x"]}'),
+        ("send_message", b"{}"),
+        ("send_message", b" " * 40_000),
+        ("set_webhook", b'{"url":""}'),
+        ("no_such_method", b"{}"),
+    ],
+)
+async def test_both_ways_of_viber_answer_alike(world: World, method: str, body: bytes, token: str) -> None:
+    """It is the same with Viber, whose token is in a header."""
+    head = (f"/viber/pa/{method}", body, f"X-Viber-Auth-Token: {token}", "Content-Type: application/json")
+    assert await exchange(world, request(*head)) == await exchange(world, request(*head, "X-Other: 1"))
 
 
 async def test_both_ways_refuse_alike(world: World) -> None:
@@ -175,7 +199,8 @@ async def test_hands_over_what_is_left(path: str, over: bytes) -> None:
 def test_reads_a_plain_head() -> None:
     """A head tells the path, what the body is and how long."""
     head = read_head(b"POST /a/b:1 HTTP/1.1\r\nCONTENT-TYPE:text/x \r\nContent-Length: 2\r\nconnection: Keep-Alive")
-    assert head == Head(("a", "b:1"), "text/x", 2)
+    assert head is not None
+    assert (head.path, head.headers["content-type"], head.length) == (("a", "b:1"), "text/x", 2)
 
 
 @pytest.mark.parametrize(
