@@ -74,6 +74,8 @@ class Front(asyncio.Protocol):
         self._aiohttp = aiohttp
         self._connections = connections
         self._unread = b""
+        self._paused = False
+        """The client does not read its answers, and gets no more for now."""
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -84,14 +86,18 @@ class Front(asyncio.Protocol):
         self._connections.discard(self)
 
     def pause_writing(self) -> None:
+        self._paused = True
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._transport.resume_reading()
+        self._paused = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
         self._unread += data
-        while self._unread:
+        while self._unread and not self._paused:
             raw, empty_line, rest = self._unread.partition(b"\r\n\r\n")
             head = read_head(raw) if empty_line else None
             if head is not None and len(rest) < head.length:

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import orjson
 import pytest
@@ -173,27 +174,64 @@ class Heir(asyncio.Protocol):
         self.given += data
 
 
-@pytest.mark.parametrize(("path", "over"), [("at-once", b""), ("later", b"POST /later HTTP/1.1")])
-async def test_hands_over_what_is_left(path: str, over: bytes) -> None:
+@dataclass
+class Stage:
+    """A front that answers `/at-once` with `body`, its heir, and a client of both."""
+
+    body: bytes
+    heir: Heir = field(default_factory=Heir)
+    fronts: set[Front] = field(default_factory=set)
+
+    def at_once(self, head: Head, _body: bytes) -> Ready | None:
+        """Answer, or leave it to the heir."""
+        return Ready(self.body) if head.path == ("at-once",) else None
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection to it."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: Front(self.at_once, lambda: self.heir, self.fronts), "127.0.0.1", 0
+        )
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            try:
+                yield reader, writer
+            finally:
+                writer.close()
+                await writer.wait_closed()
+
+
+async def test_keeps_what_it_can_answer() -> None:
+    """A connection whose requests are all answered at once is not handed over."""
+    stage = Stage(b"hi")
+    async with stage.client() as (reader, writer):
+        writer.write(request("/at-once", b"x") * 3)
+        assert [(await answer(reader))[-2:] for _ in range(3)] == [b"hi"] * 3
+        assert (len(stage.fronts), stage.heir.given) == (1, b"")
+
+
+async def test_hands_over_what_is_left() -> None:
     """Only what was not answered is handed over, and all of it."""
-    heir, fronts = Heir(), set[Front]()
+    stage = Stage(b"hi")
+    left = request("/later", b"x") + request("/at-once", b"x")
+    async with stage.client() as (reader, writer):
+        writer.write(request("/at-once", b"x") + left)
+        await answer(reader)
+        assert (len(stage.fronts), stage.heir.given) == (0, left)
 
-    def at_once(head: Head, body: bytes) -> Ready | None:
-        return Ready(body) if head.path == ("at-once",) else None
 
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Front(at_once, lambda: heir, fronts), "127.0.0.1", 0
-    )
-    async with server:
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        for one in ("at-once", path, "at-once"):
-            writer.write(f"POST /{one} HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi".encode())
-        answers = [await answer(reader) for _ in range(1 if over else 3)]
-        assert all(one.endswith(b"hi") for one in answers)
-        assert heir.given.partition(b"\r\n")[0] == over
-        assert len(fronts) == (0 if over else 1)
-        writer.close()
-        await writer.wait_closed()
+async def test_hands_over_once_answers_are_read(world: World) -> None:
+    """Whoever takes over need not know of answers that were not read yet, and reads on."""
+    stage = Stage(bytes(32 * 1024 * 1024))  # more than the buffers of both sides hold
+    async with stage.client() as (reader, writer):
+        writer.write(request("/at-once", b"x") + request("/later", b"x"))
+        await reader.readuntil(b"\r\n\r\n")
+        assert stage.heir.given == b""
+        await reader.readexactly(len(stage.body))
+        await world.until(lambda: stage.heir.given == request("/later", b"x"))
+        writer.write(b"more")
+        await world.until(lambda: stage.heir.given.endswith(b"more"))
 
 
 def test_reads_a_plain_head() -> None:
