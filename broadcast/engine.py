@@ -478,7 +478,8 @@ class Engine:
             self._memory.flying.discard(item.delivery.id)
             outage = self._health.outage
             self._health = self._health_after(answer, item.delivery.recipient)
-            self._hold(item, answer, back.now)
+            if not isinstance(answer, Sent):
+                self._hold(item, answer, back.now)
             result = attempts.answered(item.delivery, answer, item.rules, at=back.at, now=back.now, outage=outage)
             self._breaker.count(item.delivery, result)
             self._note(result, item)
@@ -667,10 +668,11 @@ class Engine:
             return Unknown(type(error).__name__)
 
     def _health_after(self, answer: Answer, recipient: str) -> Health:
-        failed = isinstance(answer, Faulty | Unknown)
         if isinstance(answer, Sent):
             self.status.trouble = None
-        return self._health.failed(recipient) if failed else self._health.answered()
+        elif isinstance(answer, Faulty | Unknown):
+            return self._health.failed(recipient)
+        return self._health.answered()
 
     def _hold(self, item: Item, answer: Answer, now: datetime) -> None:
         """What the answer makes wait besides its own delivery."""

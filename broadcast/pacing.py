@@ -32,12 +32,12 @@ class Pacer:
         self.rate = rate
         self.interval = timedelta(microseconds=math.ceil(min(1_000_000 / rate, _LONGEST_INTERVAL)))
         self._catch_up = catch_up
-        self._next = _EPOCH
         self._held_until = _EPOCH
+        self._slot = _EPOCH
 
     def slot(self) -> datetime:
         """The earliest instant of the next send; one that is past means at once."""
-        return max(self._next, self._held_until)
+        return self._slot
 
     def is_free(self, now: datetime, taken: int) -> bool:
         """Whether one more may go now, beside `taken` others that are about to."""
@@ -45,7 +45,7 @@ class Pacer:
 
     def come(self, now: datetime) -> int:
         """How many slots have come and may be used now."""
-        late = now - self.slot()
+        late = now - self._slot
         return 0 if late < _NOTHING else min(late, self._catch_up) // self.interval + 1
 
     def follows(self, sends: int) -> datetime:
@@ -60,18 +60,19 @@ class Pacer:
     def take(self, now: datetime, since: datetime = _EPOCH) -> datetime:
         """Uses the next slot for a send that is ready now, and has been `since` then; answers the instant at which
         it may go. The time before it was ready is not made up for."""
-        slot = self.slot()
-        self._next = self._counted_from(now, since) + self.interval
+        slot = self._slot
+        self._slot = max(self._counted_from(now, since) + self.interval, self._held_until)
         return max(slot, now)
 
     def _counted_from(self, now: datetime, since: datetime = _EPOCH) -> datetime:
         """The slot that the following ones are counted from: time that was not used is lost, but for a moment."""
-        slot = max(self.slot(), since)
+        slot = max(self._slot, since)
         return slot if now - slot <= self._catch_up else now
 
     def hold(self, until: datetime) -> None:
         """Nothing before `until`: the platform said so, or an outage is waited out."""
         self._held_until = max(self._held_until, until)
+        self._slot = max(self._slot, until)
 
     def held_until(self, now: datetime) -> datetime | None:
         """Until when the account is held; ``None`` if it is not."""

@@ -62,11 +62,10 @@ class Migrated:
 
 def meaning(exchange: Exchange, *, token: str = "") -> Answer | Migrated:
     """What became of a send. `token` is kept out of every detail."""
-    match exchange:
-        case NoConnection(detail):
-            return Faulty(detail)
-        case NoAnswer(detail):
-            return Unknown(detail)
+    if isinstance(exchange, NoConnection):
+        return Faulty(exchange.detail)
+    if isinstance(exchange, NoAnswer):
+        return Unknown(exchange.detail)
     data = exchange.json()
     if isinstance(data, dict):
         if data.get("ok") is True:

@@ -9,7 +9,7 @@ import orjson
 import structlog
 from telegram.constants import MessageLimit
 
-from bot.channels.http import Exchange, Http
+from bot.channels.http import Http
 from bot.channels.telegram import answers, calls
 from bot.channels.telegram.account import TelegramAccount
 from bot.channels.telegram.setup import TelegramSetup
@@ -85,10 +85,8 @@ class TelegramChannel:
             body = orjson.dumps({"chat_id": chat, **call.fields})
         except TypeError as error:
             return BadContent(f"cannot be written as JSON: {error}")
-        return answers.meaning(await self._post(call.method, body), token=self._settings.token)
-
-    async def _post(self, method: str, body: bytes) -> Exchange:
-        return await self._http.request("POST", self._urls[method], body, _JSON)
+        exchange = await self._http.request("POST", self._urls[call.method], body, _JSON)
+        return answers.meaning(exchange, token=self._settings.token)
 
     async def _follow(self, sent: Sent, to: Conversation, following: tuple[calls.Call, ...]) -> None:
         chat = _moved(sent.reference) or _chat(to)
