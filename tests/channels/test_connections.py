@@ -1,4 +1,6 @@
-"""Connections on real sockets: what may follow on one, what must not, and what is closed."""
+"""Connections on real sockets: what may follow on one, what must not, and what is closed.
+
+Each runs on the loop of Python and on the one that a host runs on (conftest.py)."""
 
 from __future__ import annotations
 
