@@ -195,6 +195,31 @@ def test_a_step_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None
     assert schema(path) == before
 
 
+def test_tables_that_are_replaced_keep_what_they_hold(tmp_path: Path) -> None:
+    """People and conversations with all that belongs to them, as they were before they were kept by their ids."""
+    path, before = tmp_path / "x.db", 6
+    prepare(path, MIGRATIONS[:before])
+    change(
+        path,
+        "INSERT INTO recipients (id, external_id, email, doc, unsubscribed_at, search) "
+        "VALUES ('rcp_2', 'E2', 'a@b.example', '{}', 5, 'ann'), ('rcp_1', NULL, NULL, '{}', NULL, 'ben')",
+        "INSERT INTO identities VALUES ('teams', 'u-2', 'rcp_2')",
+        "INSERT INTO memberships VALUES ('rcp_2', 'lst_1')",
+        "INSERT INTO conversations VALUES ('cnv_1', 'teams/x', 'teams', 'rcp_2', 'u-2', '{}', 'blocked', 7)",
+    )
+    tables = ("recipients", "identities", "memberships", "conversations")
+
+    def held() -> list[list[tuple[object, ...]]]:
+        with closing(connect(path)) as db:
+            return [sorted(db.execute(f"SELECT * FROM {table}")) for table in tables]  # noqa: S608 - our tables
+
+    kept = held()
+    prepare(path)
+    assert held() == kept
+    change(path, "DELETE FROM recipients WHERE id = 'rcp_2'")
+    assert held()[1:3] == [[], []], "what belongs to a person still goes with them"
+
+
 def test_many_may_migrate_at_once(tmp_path: Path) -> None:
     """One does it, the others find it done."""
     path = tmp_path / "x.db"
