@@ -12,7 +12,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -173,7 +173,6 @@ class ReadLane(_Lane):
 class _Group:
     """What one transaction made of its jobs."""
 
-    written: list[_Job] = field(default_factory=list)
     control_raised: bool = False
 
 
@@ -197,10 +196,13 @@ class WriteLane(_Lane):
         group = _Group()
         try:
             db.execute("BEGIN IMMEDIATE")
-            for batch in _alike(jobs):
-                if len(batch) == 1 or not _write_together(db, batch, group):
-                    for job in batch:
-                        _write(db, job, group)
+            if len(jobs) == 1:
+                _run(db, jobs[0], group)  # where it fails, there is nothing to keep: no savepoint
+            else:
+                for batch in _alike(jobs):
+                    if len(batch) == 1 or not _write_together(db, batch, group):
+                        for job in batch:
+                            _write(db, job, group)
             db.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - handed to the callers, who await it
             told = _told(error)
@@ -214,21 +216,23 @@ class WriteLane(_Lane):
                 self._loop.call_soon_threadsafe(self._on_control)
 
 
+def _run(db: sqlite3.Connection, job: _Job, group: _Group) -> None:
+    unit = Unit(db)
+    job.result = job.run(unit)
+    unit.finish()
+    group.control_raised = group.control_raised or unit.control_raised
+
+
 def _write(db: sqlite3.Connection, job: _Job, group: _Group) -> None:
     """Raises only what ends the whole transaction."""
-    unit = Unit(db)
     db.execute("SAVEPOINT job")
     try:
-        job.result = job.run(unit)
-        unit.finish()
+        _run(db, job, group)
     except Exception as error:
         job.error = _told(error)
         if not db.in_transaction:  # SQLite gave the transaction up: disk full, I/O error
             raise
         db.execute("ROLLBACK TO job")
-    else:
-        group.written.append(job)
-        group.control_raised = group.control_raised or unit.control_raised
     db.execute("RELEASE job")
 
 
