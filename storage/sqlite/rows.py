@@ -36,6 +36,7 @@ T = TypeVar("T")
 _make_delivery = maker(Delivery)
 _make_recipient = maker(Recipient)
 _make_conversation = maker(Conversation)
+_make_due = maker(Due)
 
 _CHANNEL = {str(member): member for member in ChannelName}
 _CHANNELS: dict[str | None, ChannelName | None] = {None: None} | {str(member): member for member in ChannelName}
@@ -92,18 +93,18 @@ def delivery(row: Row) -> Delivery:
         _REASONS[row[8]],
         row[9],
         _RUNGS[row[10]],
-        instant_or_none(row[11]),
+        None if row[11] is None else instant(row[11]),
         row[12],
         row[13],
         row[14],
         row[15],
-        instant_or_none(row[16]),
-        instant_or_none(row[17]),
-        instant_or_none(row[18]),
-        instant_or_none(row[19]),
-        instant_or_none(row[20]),
-        instant_or_none(row[21]),
-        instant_or_none(row[22]),
+        None if row[16] is None else instant(row[16]),
+        None if row[17] is None else instant(row[17]),
+        None if row[18] is None else instant(row[18]),
+        None if row[19] is None else instant(row[19]),
+        None if row[20] is None else instant(row[20]),
+        None if row[21] is None else instant(row[21]),
+        None if row[22] is None else instant(row[22]),
         row[23],
         bool(row[24]),
     )
@@ -245,7 +246,7 @@ def of_conversation(value: Conversation) -> Row:
 
 def due(row: Row) -> Due:
     """A row of `DELIVERY`, `RECIPIENT` and `CONVERSATION`."""
-    return Due(
+    return _make_due(
         delivery(row),
         recipient(row[_WIDTH_D : _WIDTH_D + _WIDTH_R]),
         conversation(row[_WIDTH_D + _WIDTH_R :]),
