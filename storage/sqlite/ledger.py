@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import orjson
@@ -53,9 +53,10 @@ _DELIVERIES = Rows(
     """,
     25,
 )
+# `OR FAIL`: what fails here undoes the whole call, so SQLite need not copy every page to undo the statement alone.
 _MOVED = Rows(
     """
-    UPDATE deliveries SET
+    UPDATE OR FAIL deliveries SET
         state = v.column1, reason = v.column2, round = v.column3, rung = v.column4, due_at = v.column5,
         attempts = v.column6, sends = v.column7, tries = v.column8, throttles = v.column9, rung_at = v.column10,
         attempted_at = v.column11, ended_at = v.column12, sent_at = v.column13, platform_message_id = v.column14,
@@ -94,13 +95,7 @@ class Ledger(Base):
             "limit": limit,
         }
 
-        def run(db: sqlite3.Connection) -> list[Due]:
-            runs = "SELECT 1 FROM broadcasts WHERE id = ? AND status = ?"
-            if db.execute(runs, (broadcast, str(BroadcastStatus.RUNNING))).fetchone() is None:
-                return []
-            return [rows.due(row) for row in read(db, _DUE_TOGETHER, wanted)]
-
-        return await self._read(run)
+        return await self._read(lambda db: [rows.due(row) for row in read(db, _DUE_TOGETHER, wanted)])
 
     async def next_due(self, account: str) -> datetime | None:
         """Those that do not run are never looked at."""
@@ -271,6 +266,7 @@ _DUE_FROM = """
     CROSS JOIN conversations c ON c.id = d.conversation
     LEFT JOIN sending s ON s.key = d.key
     WHERE d.state = 'planned' AND s.key IS NULL AND d.account = :account AND d.broadcast = :broadcast
+    AND EXISTS (SELECT 1 FROM broadcasts b WHERE b.id = :broadcast AND b.status = 'running')
     AND (d.due_at, d.position, d.id) > (:first, :position, :id) AND d.due_at <= :last
     ORDER BY d.due_at, d.position, d.id LIMIT :limit
 """
@@ -328,21 +324,24 @@ def _intend(unit: Unit, lease: Lease, deliveries: Sequence[Delivery]) -> list[st
     return granted
 
 
-def _sending_deltas(channel: str | None) -> Iterable[tally.Delta]:
+@cache
+def _sending_deltas(channel: str | None) -> Sequence[tally.Delta]:
     """What the claim of any delivery of the channel adds."""
     name = None if channel is None else ChannelName(channel)
     planned = Delivery("", "", "", 0, name, None, None)
-    return tally.of_move(DeliveryState.PLANNED, move_delivery(planned, DeliveryState.SENDING))
+    return tuple(tally.of_move(DeliveryState.PLANNED, move_delivery(planned, DeliveryState.SENDING)))
 
 
 # --- recording ----------------------------------------------------------------------------------------
 
 
-_STORED = in_one(
+_BEFORE = in_one(
     f"d.id, d.key, {rows.STATE}, d.broadcast, d.account, d.conversation, d.channel, d.possibly_doubled, "
     "d.last_attempt",
-    f"FROM {rows.LEDGER} WHERE d.id IN (SELECT value FROM json_each(?))",  # noqa: S608 - our columns
+    "FROM json_each(?) wanted CROSS JOIN deliveries d ON d.id = wanted.value LEFT JOIN sending s ON s.key = d.key",
 )
+#: What results are checked against, the last line of all timelines, and whether receipts wait.
+_STORED = f"SELECT ({_BEFORE}), (SELECT max(key) FROM attempts), EXISTS (SELECT 1 FROM waiting)"  # noqa: S608 - our columns
 
 
 @dataclass(slots=True)
@@ -373,6 +372,15 @@ class _Stored:
     last_attempt: int | None
 
 
+@dataclass(slots=True)
+class _Alike:
+    """One of the results that add the same to the counters, and how many they are."""
+
+    broadcast: str
+    result: Result
+    times: int = 1
+
+
 class _Recording:
     """One batch of results on its way into the ledger. Rows are written together; only what an answer told of a
     conversation makes it stop and write what it has, because it changes other deliveries."""
@@ -385,10 +393,9 @@ class _Recording:
         self._lines: list[rows.Row] = []
         self._begun: list[rows.Row] = []
         self._over: list[tuple[int]] = []
-        self._next_line = _next_line(unit.db)
-        self._moves: dict[tuple[Any, ...], tuple[DeliveryState, Delivery]] = {}
-        self._tries: dict[tuple[Any, ...], Attempt] = {}
-        self._counts: dict[tuple[Any, ...], int] = defaultdict(int)
+        self._next_line = 1
+        self._receipts_wait = False
+        self._alike: dict[tuple[Any, ...], _Alike] = {}
 
     def run(self, outcomes: Sequence[_Outcome]) -> list[str]:
         self._load([outcome.result.delivery.id for outcome in outcomes])
@@ -407,13 +414,16 @@ class _Recording:
             if outcome.marked_at is not None and result.marks is not None and stored.conversation is not None:
                 self._mark(stored.conversation, result.marks, outcome.marked_at)
         self._flush()
-        self._count()
-        apply_waiting(self._unit, [self._stored[id].conversation for id in written])
+        self._count_all()
+        if self._receipts_wait:
+            apply_waiting(self._unit, [self._stored[id].conversation for id in written])
         return written
 
     def _load(self, wanted: Sequence[str]) -> None:
-        found = read(self._unit.db, _STORED, (orjson.dumps(wanted).decode(),))
-        self._stored = {row[0]: _Stored(*row[1:]) for row in found}
+        sql, asked = _STORED, (orjson.dumps(wanted).decode(),)
+        found, last_line, self._receipts_wait = self._unit.db.execute(sql, asked).fetchone()
+        self._stored = {row[0]: _Stored(*row[1:]) for row in orjson.loads(found)}
+        self._next_line = (last_line or 0) + 1
 
     def _is_there(self, stored: _Stored, after: Delivery) -> bool:
         """Whether an earlier call wrote it, of which its caller was not told."""
@@ -423,32 +433,34 @@ class _Recording:
 
     def _note(self, stored: _Stored, result: Result) -> None:
         after = result.delivery
-        state = str(after.state)
-        if stored.state == _SENDING:
+        before, state = stored.state, str(after.state)
+        if before == _SENDING:
             self._over.append((stored.key,))
         if state == _SENDING:
             self._begun.append((stored.key, stored.account, after.sends, micros_or_none(after.rung_at)))
-        if state != stored.state:
-            hour = None if after.sent_at is None else micros(after.sent_at) // _HOUR
-            kind = (stored.broadcast, stored.channel, stored.state, state, after.reason, hour)
-            self._moves.setdefault(kind, (result.before, after))
-            self._counts[kind] += 1
+        line = None if result.attempt is None else rows.of_attempt(result.attempt)
+        if line is not None:
+            self._lines.append((self._next_line, stored.key, stored.last_attempt, *line))
+            stored.last_attempt = self._next_line
+            self._next_line += 1
         if after.possibly_doubled and not stored.possibly_doubled:
             self._unit.count(stored.broadcast, tally.of_doubt())
-        if result.attempt is not None:
-            self._try(stored, result.attempt, new_rung=result.new_rung)
+        self._count(stored, before, result, line)
         progress = rows.of_progress(after)
         self._rows[stored.key] = (rows.own_state(after), *progress, stored.last_attempt, stored.key)
         stored.state, stored.possibly_doubled = state, after.possibly_doubled
 
-    def _try(self, stored: _Stored, attempt: Attempt, *, new_rung: bool) -> None:
-        line = rows.of_attempt(attempt)
-        self._lines.append((self._next_line, stored.key, stored.last_attempt, *line))
-        stored.last_attempt = self._next_line
-        self._next_line += 1
-        kind = (stored.broadcast, *line[1:4], new_rung)
-        self._tries.setdefault(kind, attempt)
-        self._counts[kind] += 1
+    def _count(self, stored: _Stored, before: str, result: Result, line: rows.Row | None) -> None:
+        """Results of one kind add the same: one of each is asked for its deltas."""
+        after = result.delivery
+        hour = None if after.sent_at is None else micros(after.sent_at) // _HOUR
+        tried = None if line is None else line[1:4]
+        kind = (stored.broadcast, stored.channel, before, after.state, after.reason, hour, tried, result.new_rung)
+        alike = self._alike.get(kind)
+        if alike is None:
+            self._alike[kind] = _Alike(stored.broadcast, result)
+        else:
+            alike.times += 1
 
     def _learn(self, conversation: str | None, reference: Mapping[str, Any]) -> None:
         db = self._unit.db
@@ -473,12 +485,13 @@ class _Recording:
         _ATTEMPTS.run(db, self._lines)
         self._rows, self._lines, self._begun, self._over = {}, [], [], []
 
-    def _count(self) -> None:
-        """Moves of one kind add the same: one of each is asked for its deltas."""
-        for kind, (before, after) in self._moves.items():
-            self._unit.count(kind[0], tally.of_move(before, after), times=self._counts[kind])
-        for kind, attempt in self._tries.items():
-            self._unit.count(kind[0], tally.of_attempt(attempt, new_rung=kind[-1]), times=self._counts[kind])
+    def _count_all(self) -> None:
+        for alike in self._alike.values():
+            result = alike.result
+            self._unit.count(alike.broadcast, tally.of_move(result.before, result.delivery), alike.times)
+            if result.attempt is not None:
+                deltas = tally.of_attempt(result.attempt, new_rung=result.new_rung)
+                self._unit.count(alike.broadcast, deltas, alike.times)
 
 
 # --- listing ------------------------------------------------------------------------------------------
