@@ -130,6 +130,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
     """All missing steps in one transaction, under a lock: of two who start at once, the second finds them done."""
     connection.execute("PRAGMA foreign_keys = OFF")  # else a table that is replaced takes along what refers to it
+    connection.execute("PRAGMA temp_store = FILE")  # what it held is kept until it is gone: not in memory
     connection.execute("BEGIN EXCLUSIVE")
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
