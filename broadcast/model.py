@@ -211,7 +211,7 @@ class Message:
         """The message as this channel says it, its variant applied."""
         variant = self.variants.get(channel)
         if variant is None:
-            return replace(self, variants={})
+            return replace(self, variants={}) if self.variants else self
         return Message(
             text=self.text if variant.text is None else variant.text,
             media=self.media if variant.media is None else variant.media,

@@ -85,4 +85,4 @@ def _sent_hour(delivery: Delivery, number: int) -> Iterable[Delta]:
 
 
 def _hour(instant: datetime) -> str:
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:00:00Z")
+    return f"{instant.astimezone(UTC).isoformat()[:13]}:00:00Z"

@@ -77,6 +77,11 @@ def merged(stored: Conversation | None, given: Conversation) -> Conversation:
     )
 
 
+def only_seen(stored: Conversation, kept: Conversation) -> bool:
+    """Whether nothing is new but when somebody was seen."""
+    return stored.recipient == kept.recipient and stored.state is kept.state and stored.reference == kept.reference
+
+
 def skipped(delivery: Delivery, reason: Reason, at: datetime) -> Delivery:
     """A planned delivery that will not be written, since `at`."""
     return move_delivery(delivery, DeliveryState.SKIPPED, reason=reason, ended_at=at)

@@ -18,6 +18,7 @@ Row = Sequence[Any]
 
 #: Rows in one statement at most; smaller powers of two take what is left, so that few statements are ever prepared.
 _MOST = 64
+_STEP = 8
 
 
 class Rows:
@@ -36,6 +37,22 @@ class Rows:
         if count not in self._made:
             self._made[count] = f"{self._head} {_values(self._width, count)} {self._tail}"
         return self._made[count]
+
+
+class Padded(Rows):
+    """The same for a statement that leaves out rows of nothing: so they may be added, and few rows are one step."""
+
+    def run(self, db: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        for count, values in _filled(rows, self._width):
+            db.execute(self.sql(count), values)
+
+
+def _filled(rows: Sequence[Row], width: int) -> Iterator[tuple[int, list[Any]]]:
+    """How many rows a statement has, and their values: rows of nothing are added, so that few are ever prepared."""
+    for begin in range(0, len(rows), _MOST):
+        part = rows[begin : begin + _MOST]
+        count = 1 if len(part) == 1 else -(-len(part) // _STEP) * _STEP
+        yield count, [*chain.from_iterable(part), *(None,) * (width * (count - len(part)))]
 
 
 def _values(width: int, count: int) -> str:
@@ -64,11 +81,8 @@ class Asked:
 
     def read(self, db: sqlite3.Connection, rows: Sequence[Row]) -> list[list[Any]]:
         found: list[list[Any]] = []
-        for begin in range(0, len(rows), _MOST):
-            part = rows[begin : begin + _MOST]
-            count = 1 << (len(part) - 1).bit_length()  # rows of nothing are added, so that few are ever prepared
-            nothing = (None,) * (self._width * (count - len(part)))
-            found += read(db, self.sql(count), [*chain.from_iterable(part), *nothing])
+        for count, values in _filled(rows, self._width):
+            found += read(db, self.sql(count), values)
         return found
 
     def sql(self, count: int) -> str:

@@ -5,26 +5,28 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from broadcast import tracking
+from broadcast import tally, tracking
 from broadcast.model import Broadcast, Conversation, Delivery, Event, EventType, Receipt
 from broadcast.ports import Inbound, Known, Turn
 from storage import changes, codec
 from storage.arrivals import Arrival, apart
-from storage.codec import BROADCAST, micros
+from storage.codec import BROADCAST, micros, micros_or_none
 from storage.sqlite import rows
 from storage.sqlite.base import Base
-from storage.sqlite.batches import Asked, Rows
+from storage.sqlite.batches import Asked, Padded, Rows
 from storage.sqlite.lanes import Unit
 from storage.sqlite.people import keep_conversations, rows_of, save_recipients, set_unsubscribed
 from storage.sqlite.skipping import mark
 
 T = TypeVar("T")
+
+_HOUR = 3_600_000_000  # microseconds
 
 
 class Inbox(Base):
@@ -58,7 +60,7 @@ class Inbox(Base):
 
 _KNOWN = Asked(
     "number, account, key, channel, user_id, email, delivery",
-    "a.number, i.recipient, d.broadcast, "
+    "a.number, i.recipient, d.broadcast, d.key, "
     f"{rows.CONVERSATION}, {rows.RECIPIENT}, {rows.RECIPIENT.replace('r.', 'n.')}, "
     f"{rows.RECIPIENT.replace('r.', 'm.')}, {rows.DELIVERY}",
     """
@@ -74,7 +76,10 @@ _KNOWN = Asked(
     AND NOT EXISTS (SELECT 1 FROM inbound k WHERE k.account = a.account AND k.key = a.key)
     """,
 )
-_KEYS = Rows("INSERT INTO inbound VALUES", 3)
+_KEYS = Padded("INSERT INTO inbound SELECT * FROM (VALUES", 3, ") WHERE column1 IS NOT NULL")
+
+#: Deliveries with their keys in the ledger, by id.
+_Ledger = Mapping[str, tuple[int, Delivery]]
 
 
 def _take_in(unit: Unit, arrivals: Sequence[Arrival]) -> list[Any]:
@@ -82,26 +87,29 @@ def _take_in(unit: Unit, arrivals: Sequence[Arrival]) -> list[Any]:
     answers: list[Any] = []
     while len(answers) < len(arrivals):
         left = arrivals[len(answers) :]
-        known = _known(unit.db, left)
+        known, ledger = _known(unit.db, left)
         now = left[: apart(left, known)]
         turns = [
             None if knows is None else (arrival, knows, arrival.decide(knows))
             for arrival, knows in zip(now, known, strict=False)
         ]
-        _write_turns(unit, [turn for turn in turns if turn is not None])
+        _write_turns(unit, [turn for turn in turns if turn is not None], ledger)
         answers += [None if turn is None else turn[2].answer for turn in turns]
     return answers
 
 
-def _known(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Known | None]:
-    """``None``: the key is noted."""
+def _known(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> tuple[list[Known | None], _Ledger]:
+    """``None``: the key is noted. And the deliveries that were asked for."""
     found = _KNOWN.read(db, [(number, *_asked(arrival)) for number, arrival in enumerate(arrivals)])
-    new: dict[int, Known] = {}
     spoken_of = {broadcast for _, _, broadcast, *_ in found if broadcast is not None}
     broadcasts = {id: _broadcast(db, id) for id in spoken_of}
-    for number, named, broadcast, *row in found:
-        new[number] = rows.known(row, named, broadcasts.get(broadcast))
-    return [new.get(number) for number in range(len(arrivals))]
+    known: list[Known | None] = [None] * len(arrivals)
+    ledger: dict[str, tuple[int, Delivery]] = {}
+    for number, named, broadcast, key, *row in found:
+        knows = known[number] = rows.known(row, named, broadcasts.get(broadcast))
+        if knows.delivery is not None:
+            ledger[knows.delivery.id] = key, knows.delivery
+    return known, ledger
 
 
 def _asked(arrival: Arrival) -> rows.Row:
@@ -118,22 +126,47 @@ def _broadcast(db: sqlite3.Connection, id: str) -> Broadcast | None:
 _decoded = lru_cache(maxsize=8)(BROADCAST.decode)
 
 
-def _write_turns(unit: Unit, turns: Sequence[tuple[Arrival, Known, Turn[Any]]]) -> None:
-    """Of as many people as there are turns."""
+def _write_turns(unit: Unit, turns: Sequence[tuple[Arrival, Known, Turn[Any]]], ledger: _Ledger) -> None:
+    """Of as many people as there are turns. `ledger` are the deliveries that were read for them."""
     told = [turn.recipient for _, _, turn in turns if turn.recipient is not None]
     if told:
         save_recipients(unit.db, rows_of(told))
+    skips = False
     for arrival, _, turn in turns:
         if turn.unsubscribed is not None:
             set_unsubscribed(unit, turn.conversation.recipient, arrival.at if turn.unsubscribed else None)
+            skips = True
     kept = [_kept(knows, turn) for _, knows, turn in turns]
-    keep_conversations(unit.db, kept)
+    _write_conversations(unit.db, [knows.conversation for _, knows, _ in turns], kept)
     for (arrival, _, turn), conversation in zip(turns, kept, strict=True):
         if turn.mark is not None:
             mark(unit, conversation.id, turn.mark, arrival.at)
-    add_events(unit, [turn.click for _, _, turn in turns if turn.click is not None])
-    keys = [(arrival.inbound.account, arrival.inbound.key, micros(arrival.at)) for arrival, _, _ in turns]
-    _KEYS.run(unit.db, keys)
+            skips = True
+    clicks = [turn.click for _, _, turn in turns if turn.click is not None]
+    add_events(unit, clicks, None if skips else ledger)  # whoever is skipped since is not what was read
+    _KEYS.run(
+        unit.db, [(arrival.inbound.account, arrival.inbound.key, micros(arrival.at)) for arrival, _, _ in turns]
+    )
+
+
+_SEEN = Padded(
+    "UPDATE conversations SET last_seen = v.column2 FROM (VALUES", 2, ") AS v WHERE conversations.id = v.column1"
+)
+
+
+def _write_conversations(
+    db: sqlite3.Connection, stored: Sequence[Conversation | None], kept: Sequence[Conversation]
+) -> None:
+    """Mostly of one that is known nothing changes but when it was seen: no index has to be looked at then."""
+    seen: list[rows.Row] = []
+    others: list[Conversation] = []
+    for before, after in zip(stored, kept, strict=True):
+        if before is not None and changes.only_seen(before, after):
+            seen.append((after.id, micros_or_none(after.last_seen)))
+        else:
+            others.append(after)
+    _SEEN.run(db, seen)
+    keep_conversations(db, others)
 
 
 def _kept(known: Known, turn: Turn[Any]) -> Conversation:
@@ -145,40 +178,41 @@ def _kept(known: Known, turn: Turn[Any]) -> Conversation:
 
 # --- what becomes of messages -------------------------------------------------------------------------
 
-_NOTED = Asked("key", "e.key", "FROM events e WHERE e.key IN (SELECT a.key FROM asked a)")
 _DELIVERIES = Asked(
     "id",
     f"d.key, {rows.DELIVERY}",
     "FROM asked a CROSS JOIN deliveries d ON d.id = a.id LEFT JOIN sending s ON s.key = d.key",
 )
-_EARLIER = Asked("key", "e.delivery, e.type, e.button", "FROM asked a CROSS JOIN events e ON e.delivery = a.key")
-_EVENTS = Rows("INSERT INTO events (key, delivery, type, at, button, detail) VALUES", 6)
-_CHANGED = Rows(
-    """
-    UPDATE deliveries SET
-        state = v.column2, reason = v.column3, ended_at = v.column4, sent_at = v.column5,
-        delivered_at = v.column6, read_at = v.column7, clicked_at = v.column8
-    FROM (VALUES
-    """,
-    8,
+#: Events with one of the keys, and those of the deliveries.
+_THERE = Asked(
+    "event, delivery",
+    "e.key, e.delivery, e.type, e.button",
+    "FROM asked a CROSS JOIN events e ON e.key = a.event OR e.delivery = a.delivery",
+)
+_EVENTS = Padded(
+    "INSERT INTO events (key, delivery, type, at, button, detail) SELECT * FROM (VALUES",
+    6,
+    ") WHERE column1 IS NOT NULL",
+)
+_MARKED = Padded(
+    "UPDATE deliveries SET delivered_at = v.column2, read_at = v.column3, clicked_at = v.column4 FROM (VALUES",
+    4,
     ") AS v WHERE deliveries.key = v.column1",
 )
+_MOVED = """
+    UPDATE deliveries SET
+        state = ?, reason = ?, ended_at = ?, sent_at = ?, delivered_at = ?, read_at = ?, clicked_at = ?
+    WHERE key = ?
+"""
 
 
-def add_events(unit: Unit, events: Sequence[Event], known: Mapping[str, tuple[int, Delivery]] | None = None) -> int:
+def add_events(unit: Unit, events: Sequence[Event], known: _Ledger | None = None) -> int:
     """Those whose key is new and whose delivery is there; says how many. `known` are their deliveries with their
     keys, where this transaction has read them already."""
     if not events:
         return 0
-    noted = {key for (key,) in _NOTED.read(unit.db, [(event.key,) for event in events])}
-    new: dict[str, Event] = {}
-    for event in events:
-        if event.key not in noted:
-            new.setdefault(event.key, event)
-    if not new:
-        return 0
-    wanted = dict.fromkeys(event.delivery for event in new.values())
-    return _Noting(unit, _deliveries(unit.db, wanted) if known is None else known).run([*new.values()])
+    ledger = _deliveries(unit.db, dict.fromkeys(event.delivery for event in events)) if known is None else known
+    return _Noting(unit, ledger).run([event for event in events if event.delivery in ledger])
 
 
 def _deliveries(db: sqlite3.Connection, wanted: Iterable[str]) -> dict[str, tuple[int, Delivery]]:
@@ -189,104 +223,124 @@ def _deliveries(db: sqlite3.Connection, wanted: Iterable[str]) -> dict[str, tupl
 class _Noting:
     """New events on their way to their deliveries, in order."""
 
-    def __init__(self, unit: Unit, known: Mapping[str, tuple[int, Delivery]]) -> None:
+    def __init__(self, unit: Unit, ledger: _Ledger) -> None:
         self._unit = unit
-        self._known = known
-        self._deliveries = {id: delivery for id, (_, delivery) in known.items()}
+        self._ledger = ledger
+        self._after: dict[str, Delivery] = {}
+        self._there: set[str] = set()
         self._buttons: dict[tuple[int, str], set[str | None]] = defaultdict(set)
         self._new: list[rows.Row] = []
+        self._alike: dict[tuple[Any, ...], tuple[Delivery, Event]] = {}
+        self._counts: dict[tuple[Any, ...], int] = defaultdict(int)
 
     def run(self, events: Sequence[Event]) -> int:
-        keys = {event.delivery: self._known[event.delivery][0] for event in events if event.delivery in self._known}
-        for key, type, button in _EARLIER.read(self._unit.db, [(key,) for key in keys.values()]):
+        """Of known deliveries."""
+        asked = [(event.key, self._ledger[event.delivery][0]) for event in events]
+        for event_key, key, type, button in _THERE.read(self._unit.db, asked):
+            self._there.add(event_key)
             self._buttons[key, type].add(button)
         for event in events:
-            if event.delivery in keys:
-                self._note(event, keys[event.delivery])
+            if event.key not in self._there:
+                self._note(event)
         self._write()
+        self._count()
         return len(self._new)
 
-    def _note(self, event: Event, key: int) -> None:
-        before = self._deliveries[event.delivery]
+    def _note(self, event: Event) -> None:
+        key, read = self._ledger[event.delivery]
+        before = self._after.get(event.delivery, read)
+        after = self._after[event.delivery] = tracking.applied(before, event)
         earlier = self._buttons[key, event.type]
-        on_button = event.type is EventType.CLICKED and event.button not in earlier
-        noted = changes.noted(before, event, first=not earlier, first_on_button=on_button)
-        self._unit.count(before.broadcast, noted.deltas)
-        self._deliveries[event.delivery] = noted.delivery
+        at = micros(event.at)
+        hour, on_button = at // _HOUR, event.button not in earlier
+        kind = (before.broadcast, before.channel, event.type, event.button, hour, not earlier, on_button)
+        self._alike.setdefault(kind, (before, event))
+        self._counts[kind] += 1
+        if after.state is not before.state:
+            self._unit.count(before.broadcast, changes.move_deltas(before, after))
         earlier.add(event.button)
-        self._new.append((event.key, key, str(event.type), micros(event.at), event.button, event.detail))
+        self._there.add(event.key)
+        self._new.append((event.key, key, str(event.type), at, event.button, event.detail))
 
     def _write(self) -> None:
         db = self._unit.db
         _EVENTS.run(db, self._new)
-        changed = [
-            (key, before, self._deliveries[id])
-            for id, (key, before) in self._known.items()
-            if self._deliveries[id] is not before
-        ]
-        _CHANGED.run(db, [(key, *rows.of_outcome(after), *rows.of_marks(after)) for key, _, after in changed])
-        settled = [(key,) for key, before, after in changed if after.state is not before.state]
-        if settled:
-            db.executemany("DELETE FROM sending WHERE key = ?", settled)
+        changed = [(*self._ledger[id], after) for id, after in self._after.items()]
+        same = [(key, after) for key, before, after in changed if after.state is before.state]
+        _MARKED.run(db, [(key, *rows.of_marks(after)) for key, after in same])
+        for key, before, after in changed:
+            if after.state is not before.state:
+                db.execute(_MOVED, (*rows.of_outcome(after), *rows.of_marks(after), key))
+                db.execute("DELETE FROM sending WHERE key = ?", (key,))
+
+    def _count(self) -> None:
+        """Events of one kind add the same: one of each is asked for its deltas."""
+        for kind, (delivery, event) in self._alike.items():
+            first, on_button = kind[-2], event.type is EventType.CLICKED and kind[-1]
+            deltas = tally.of_event(delivery, event, first=first, first_on_button=on_button)
+            self._unit.count(delivery.broadcast, deltas, times=self._counts[kind])
 
 
 # --- what platforms say of messages -------------------------------------------------------------------
 
+#: Where a person is on an account, whether something is planned or under way there, and what was sent there: a row
+#: for each delivery, or one without.
 _PLACES = Asked(
-    "number, account, user_id",
-    "a.number, c.id",
-    "FROM asked a CROSS JOIN conversations c ON c.account = a.account AND c.user_id = a.user_id",
-)
-#: What was sent on the conversations asked for.
-_SENT = Asked(
-    "id",
-    f"d.key, {rows.DELIVERY}",
+    "account, user_id",
+    "c.id, EXISTS (SELECT 1 FROM deliveries o WHERE o.conversation = c.id AND o.state = 'planned'), "  # noqa: S608 - our columns
+    f"a.account, a.user_id, d.key, {rows.DELIVERY}",
     """
-    FROM asked a CROSS JOIN deliveries d ON d.conversation = a.id AND d.platform_message_id IS NOT NULL
-    LEFT JOIN sending s ON s.key = d.key ORDER BY d.id
-    """,
-)
-_OPEN = Asked(
-    "id",
-    "a.id",
-    """
-    FROM asked a
-    WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.conversation = a.id AND d.state = 'planned')
+    FROM asked a CROSS JOIN conversations c ON c.account = a.account AND c.user_id = a.user_id
+    LEFT JOIN deliveries d ON d.conversation = c.id AND d.platform_message_id IS NOT NULL
+    LEFT JOIN sending s ON s.key = d.key
     """,
 )
 _WAITING = Rows("INSERT OR IGNORE INTO waiting (account, user_id, type, message_id, at, up_to, detail) VALUES", 7)
 
 
+@dataclass(slots=True)
+class _Place:
+    """A conversation that receipts speak of: whether something is planned or under way on it, and what was sent, by
+    id, with its key."""
+
+    is_open: bool
+    sent: dict[str, tuple[int, Delivery]] = field(default_factory=dict)
+
+
 def _add_receipts(unit: Unit, calls: Sequence[Sequence[Receipt]]) -> list[None]:
     receipts = [receipt for given in calls for receipt in given]
-    who = [(number, receipt.account, receipt.user_id) for number, receipt in enumerate(receipts)]
-    spoken = [(receipts[number], place) for number, place in sorted(_PLACES.read(unit.db, who))]
-    _apply(unit, spoken)
-    still_open = _open(unit.db, [place for _, place in spoken])
-    _WAITING.run(unit.db, [rows.of_receipt(receipt) for receipt, place in spoken if place in still_open])
+    places = _places(unit.db, receipts)
+    spoken = [receipt for receipt in receipts if _whose(receipt) in places]
+    _apply(unit, spoken, places)
+    _WAITING.run(unit.db, [rows.of_receipt(receipt) for receipt in spoken if places[_whose(receipt)].is_open])
     return [None for _ in calls]
 
 
-def _apply(unit: Unit, spoken: Sequence[tuple[Receipt, str]]) -> None:
+def _whose(receipt: Receipt) -> tuple[str, str]:
+    return receipt.account, receipt.user_id
+
+
+def _places(db: sqlite3.Connection, receipts: Iterable[Receipt]) -> dict[tuple[str, str], _Place]:
+    """By account and person."""
+    found: dict[tuple[str, str], _Place] = {}
+    for _, is_open, account, user_id, key, *row in _PLACES.read(db, [*dict.fromkeys(map(_whose, receipts))]):
+        place = found.get((account, user_id))
+        if place is None:
+            place = found[account, user_id] = _Place(bool(is_open))
+        if key is not None:
+            place.sent[row[0]] = key, rows.delivery(row)
+    return found
+
+
+def _apply(unit: Unit, receipts: Iterable[Receipt], places: Mapping[tuple[str, str], _Place]) -> None:
     """Each receipt to every delivery that it covers on its conversation, in order of id."""
-    on: dict[str | None, list[Delivery]] = defaultdict(list)
-    known: dict[str, tuple[int, Delivery]] = {}
-    for key, *row in _SENT.read(unit.db, [(place,) for place in dict.fromkeys(place for _, place in spoken)]):
-        delivery = rows.delivery(row)
-        known[delivery.id] = key, delivery
-        on[delivery.conversation].append(delivery)
     told = [
         tracking.event_of(receipt, delivery)
-        for receipt, place in spoken
-        for delivery in on[place]
+        for receipt in receipts
+        for _, (_, delivery) in sorted(places[_whose(receipt)].sent.items())
         if tracking.covers(receipt, delivery)
     ]
-    add_events(unit, told, known)
-
-
-def _open(db: sqlite3.Connection, conversations: Iterable[str]) -> set[str]:
-    """Those of the conversations on which something is planned or under way."""
-    return {id for (id,) in _OPEN.read(db, [(id,) for id in dict.fromkeys(conversations)])}
+    add_events(unit, told, {id: kept for place in places.values() for id, kept in place.sent.items()})
 
 
 def apply_waiting(unit: Unit, conversations: Iterable[str | None]) -> None:
@@ -294,17 +348,17 @@ def apply_waiting(unit: Unit, conversations: Iterable[str | None]) -> None:
     db = unit.db
     if db.execute("SELECT 1 FROM waiting LIMIT 1").fetchone() is None:
         return
-    places = [(id,) for id in dict.fromkeys(conversations) if id is not None]
-    kept = sorted(_KEPT.read(db, places), key=itemgetter(0))
-    _apply(unit, [(rows.receipt(row), place) for _, place, *row in kept])
-    still_open = _open(db, [place for _, place, *_ in kept])
-    over = [(number,) for number, place, *_ in kept if place not in still_open]
+    wanted = [(id,) for id in dict.fromkeys(conversations) if id is not None]
+    kept = [(number, rows.receipt(row)) for number, *row in sorted(_KEPT.read(db, wanted), key=itemgetter(0))]
+    places = _places(db, [receipt for _, receipt in kept])
+    _apply(unit, [receipt for _, receipt in kept], places)
+    over = [(number,) for number, receipt in kept if not places[_whose(receipt)].is_open]
     db.executemany("DELETE FROM waiting WHERE number = ?", over)
 
 
 _KEPT = Asked(
     "id",
-    "w.number, c.id, w.account, w.user_id, w.type, w.message_id, w.at, w.up_to, w.detail",
+    "w.number, w.account, w.user_id, w.type, w.message_id, w.at, w.up_to, w.detail",
     """
     FROM asked a CROSS JOIN conversations c ON c.id = a.id
     CROSS JOIN waiting w ON w.account = c.account AND w.user_id = c.user_id

@@ -14,7 +14,7 @@ from broadcast.ports import Listing, Page
 from storage import changes, codec
 from storage.sqlite import rows
 from storage.sqlite.base import Base, ids, one
-from storage.sqlite.batches import Rows
+from storage.sqlite.batches import Padded, Rows
 from storage.sqlite.lanes import Unit
 from storage.sqlite.skipping import mark, skip_planned
 
@@ -115,7 +115,9 @@ def rows_of(recipients: Iterable[Recipient]) -> dict[str, tuple[Recipient, rows.
 
 def save_recipients(db: sqlite3.Connection, batch: Mapping[str, tuple[Recipient, rows.Row]]) -> None:
     """What names a person may move within the batch: all of it is let go of first, then claimed."""
-    _let_go(db, batch)
+    there = "SELECT id FROM recipients WHERE id IN (SELECT value FROM json_each(?))"
+    if known := [id for (id,) in db.execute(there, (ids(batch),))]:
+        _let_go(db, known)
     try:
         _insert(db, [*batch.values()])
     except sqlite3.IntegrityError:
@@ -146,15 +148,16 @@ def _save_recipient(db: sqlite3.Connection, recipient: Recipient, row: rows.Row)
         ) from error
 
 
-_RECIPIENTS = Rows(
+_RECIPIENTS = Padded(
     """
     INSERT INTO recipients (
         id, external_id, email, email_folded, first_name, last_name, locale, timezone, country, main_channel,
         doc, created_at, search
-    ) VALUES
+    ) SELECT * FROM (VALUES
     """,
     13,
     """
+    ) WHERE column1 IS NOT NULL
     ON CONFLICT (id) DO UPDATE SET
         external_id = excluded.external_id, email = excluded.email, email_folded = excluded.email_folded,
         first_name = excluded.first_name, last_name = excluded.last_name, locale = excluded.locale,
@@ -162,12 +165,13 @@ _RECIPIENTS = Rows(
         doc = excluded.doc, created_at = excluded.created_at, search = excluded.search
     """,
 )
-_IDENTITIES = Rows("INSERT INTO identities VALUES", 3)
+_IDENTITIES = Padded("INSERT INTO identities SELECT * FROM (VALUES", 3, ") WHERE column1 IS NOT NULL")
 _MEMBERSHIPS = Rows("INSERT INTO memberships VALUES", 2)
-_CONVERSATIONS = Rows(
-    "INSERT INTO conversations VALUES",
+_CONVERSATIONS = Padded(
+    "INSERT INTO conversations SELECT * FROM (VALUES",
     8,
     """
+    ) WHERE column1 IS NOT NULL
     ON CONFLICT (account, user_id) DO UPDATE SET
         recipient = excluded.recipient, reference = excluded.reference, state = excluded.state,
         last_seen = excluded.last_seen
