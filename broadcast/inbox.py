@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from broadcast.evolve import maker
 from broadcast.model import (
     Conversation,
     ConversationState,
@@ -74,6 +75,12 @@ class _Word:
         return state is not ConversationState.UNSUBSCRIBED or said in {Said.SUBSCRIBED, Said.TEXT}
 
 
+# Some of each for every inbound: see `evolve` on why they are not made by their constructors.
+_make_conversation = maker(Conversation)
+_make_word = maker(_Word)
+_make_handled = maker(Handled)
+
+
 class Reception:
     """Takes in what channels parsed."""
 
@@ -112,17 +119,17 @@ class Reception:
         recipient = _told(stored or Recipient(id=self._random.id("rcp"), created_at=now), inbound, known)
         at = min(inbound.at, now)  # a clock that runs ahead must not make all that follows late
         seen = before.last_seen if before else None
-        conversation = Conversation(
-            id=before.id if before else conversation_id(inbound.account, inbound.person.user_id),
-            account=inbound.account,
-            channel=inbound.channel,
-            recipient=recipient.id,
-            user_id=inbound.person.user_id,
-            reference=inbound.reference,
-            state=before.state if before else ConversationState.REACHABLE,
-            last_seen=max(at, seen or at),
+        conversation = _make_conversation(
+            before.id if before else conversation_id(inbound.account, inbound.person.user_id),
+            inbound.account,
+            inbound.channel,
+            recipient.id,
+            inbound.person.user_id,
+            inbound.reference,
+            before.state if before else ConversationState.REACHABLE,
+            at if seen is None else max(at, seen),
         )
-        word = _Word(inbound, conversation, recipient, at, is_late=seen is not None and at < seen)
+        word = _make_word(inbound, conversation, recipient, at, seen is not None and at < seen)
         return word, None if recipient is stored else recipient
 
 
@@ -146,7 +153,7 @@ _NOTHING = _Deed()
 def _turn(word: _Word, told: Recipient | None, press: Press | None, known: Known, now: datetime) -> Turn[Handled]:
     deed = _deed(word, press, known, now)
     return Turn(
-        Handled(word.conversation, word.recipient, deed.answer, deed.command),
+        _make_handled(word.conversation, word.recipient, deed.answer, deed.command),
         word.conversation,
         told,
         deed.unsubscribed,
@@ -238,18 +245,15 @@ def _told(recipient: Recipient, inbound: Inbound, known: Known) -> Recipient:
     person, channel = inbound.person, inbound.channel
     mail_is_free = known.mailed is None or known.mailed.id == recipient.id
     id_is_free = known.named is None or known.named.id == recipient.id
-    new: dict[str, Any] = {
-        name: told
-        for name, told in (
-            ("first_name", person.first_name),
-            ("last_name", person.last_name),
-            ("email", person.email if mail_is_free else None),
-            ("locale", person.locale),
-            ("timezone", person.timezone),
-            ("country", person.country),
-        )
-        if told and not getattr(recipient, name)
-    }
+    told = (
+        ("first_name", person.first_name),
+        ("last_name", person.last_name),
+        ("email", person.email if mail_is_free else None),
+        ("locale", person.locale),
+        ("timezone", person.timezone),
+        ("country", person.country),
+    )
+    new: dict[str, Any] = {name: value for name, value in told if value and not getattr(recipient, name)}
     if id_is_free and channel not in recipient.identities:
         new["identities"] = {**recipient.identities, channel: person.user_id}
     return replace(recipient, **new) if new else recipient

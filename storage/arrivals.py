@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -31,22 +31,23 @@ class Arrival:
 def apart(arrivals: Sequence[Arrival], known: Sequence[Known | None]) -> int:
     """How many, from the first on, are of people of whom none before them is: what one of these writes is nothing
     that another was decided on. At least one, where there is one. `known` is ``None`` for a key that is noted."""
-    spoken_of: set[tuple[str, str]] = set()
+    spoken_of: set[tuple[str, ...]] = set()
     for place, (arrival, knows) in enumerate(zip(arrivals, known, strict=True)):
-        names = {*_names(arrival, knows)}
+        names = _names(arrival, knows)
         if not spoken_of.isdisjoint(names):
             return place
-        spoken_of |= names
+        spoken_of.update(names)
     return len(arrivals)
 
 
-def _names(arrival: Arrival, known: Known | None) -> Iterator[tuple[str, str]]:
+def _names(arrival: Arrival, known: Known | None) -> list[tuple[str, ...]]:
     inbound = arrival.inbound
-    yield f"key of {inbound.account}", inbound.key
+    names: list[tuple[str, ...]] = [("key", inbound.account, inbound.key)]
     if known is None:
-        return
-    yield f"id on {inbound.channel}", inbound.person.user_id
+        return names
+    names.append(("id", inbound.channel, inbound.person.user_id))
     if arrival.mail is not None:
-        yield "mail", arrival.mail
+        names.append(("mail", arrival.mail))
     people: tuple[Recipient | None, ...] = (known.recipient, known.named, known.mailed)
-    yield from {("person", person.id) for person in people if person is not None}
+    names += [("person", person.id) for person in people if person is not None]
+    return names

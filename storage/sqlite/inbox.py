@@ -131,21 +131,28 @@ def _write_turns(unit: Unit, turns: Sequence[tuple[Arrival, Known, Turn[Any]]], 
     told = [turn.recipient for _, _, turn in turns if turn.recipient is not None]
     if told:
         save_recipients(unit.db, rows_of(told))
-    skips = False
     for arrival, _, turn in turns:
         if turn.unsubscribed is not None:
             set_unsubscribed(unit, turn.conversation.recipient, arrival.at if turn.unsubscribed else None)
-            skips = True
     kept = [_kept(knows, turn) for _, knows, turn in turns]
     _write_conversations(unit.db, [knows.conversation for _, knows, _ in turns], kept)
     for (arrival, _, turn), conversation in zip(turns, kept, strict=True):
         if turn.mark is not None:
             mark(unit, conversation.id, turn.mark, arrival.at)
-            skips = True
     clicks = [turn.click for _, _, turn in turns if turn.click is not None]
-    add_events(unit, clicks, None if skips else ledger)  # whoever is skipped since is not what was read
+    add_events(unit, clicks, None if _is_stale(ledger, turns) else ledger)
     _KEYS.run(
         unit.db, [(arrival.inbound.account, arrival.inbound.key, micros(arrival.at)) for arrival, _, _ in turns]
+    )
+
+
+def _is_stale(ledger: _Ledger, turns: Sequence[tuple[Arrival, Known, Turn[Any]]]) -> bool:
+    """Whether a click is of what was not read, or a turn ended deliveries since."""
+    return any(
+        turn.unsubscribed is not None
+        or turn.mark is not None
+        or (turn.click is not None and turn.click.delivery not in ledger)
+        for _, _, turn in turns
     )
 
 

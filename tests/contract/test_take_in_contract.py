@@ -23,6 +23,7 @@ from tests.storage.builders import (
     launch,
     populate,
     recipient,
+    sent,
 )
 
 Decide = Callable[[Known], Turn[str]]
@@ -192,6 +193,19 @@ async def test_a_turn_is_written_whole(store: Store) -> None:
     assert await store.timeline(ann.id) == [event(ann.id)]
     assert await store.control_version() > version
     assert await store.in_flight(lease) == []
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_click_is_noted_whether_or_not_its_delivery_was_looked_up(store: Store, *, asked: bool) -> None:
+    """On the delivery and in the counters."""
+    lease, [ann] = await launch(store, "ann")
+    await store.intend(lease, [replace(ann, sends=1, rung_at=NOW)], NOW)
+    await store.record(lease, [sent(ann)])
+    await take(store, said("ann"), heard("ann", click=event(ann.id)), delivery=ann.id if asked else None)
+    clicked = await store.delivery(ann.id)
+    assert clicked is not None
+    assert clicked.clicked_at == event(ann.id).at
+    assert (await store.tally("brd_1"))["event/clicked/teams/people"] == 1
 
 
 async def test_whoever_is_back_is_back(store: Store) -> None:

@@ -15,6 +15,7 @@ from telegram.constants import ChatMemberStatus, ChatType
 
 from bot.channels.telegram.account import TelegramAccount
 from bot.channels.webhook import BODY_LIMIT, Received, header
+from broadcast.evolve import maker
 from broadcast.model import ChannelName
 from broadcast.ports import Inbound, Person, Said
 
@@ -46,7 +47,7 @@ class Heard:
     press: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Act:
     """Somebody's deed, before it is told in the words of the port."""
 
@@ -178,23 +179,32 @@ def _reacted(reaction: Mapping[str, Any]) -> _Act | None:
     return _Act(user, Said.SEEN, _date(reaction))
 
 
+# One of each for every update: see `evolve` on why they are not made by their constructors.
+_make_inbound = maker(Inbound)
+_make_person = maker(Person)
+
+
 def _told(account: TelegramAccount, update_id: int, act: _Act) -> Inbound:
-    return Inbound(
-        key=str(update_id),
-        account=account.key,
-        channel=ChannelName.TELEGRAM,
-        person=_person(act.user),
-        said=act.said,
-        at=act.at,
-        text=act.text,
-        start_payload=act.start_payload,
+    return _make_inbound(
+        str(update_id),
+        account.key,
+        ChannelName.TELEGRAM,
+        _person(act.user),
+        act.said,
+        act.at,
+        act.text,
+        act.start_payload,
+        {},
     )
 
 
 def _person(user: Mapping[str, Any]) -> Person:
-    return Person(
-        user_id=str(_is(int, user["id"])),
-        first_name=_or_none(str, user["first_name"]),
-        last_name=_or_none(str, user.get("last_name")),
-        locale=_or_none(str, user.get("language_code")),
+    return _make_person(
+        str(_is(int, user["id"])),
+        _or_none(str, user["first_name"]),
+        _or_none(str, user.get("last_name")),
+        None,
+        _or_none(str, user.get("language_code")),
+        None,
+        None,
     )
