@@ -27,7 +27,7 @@ T = TypeVar("T")
 #: Writes what several calls ask, in order, and answers each.
 Together = Callable[["Unit", Sequence[Any]], Sequence[Any]]
 
-_GROUP = 64  # writes in one transaction at most
+_GROUP = 64  # writes in one transaction; to so many none are added
 #: Turns of the loop that a call waits for others of its kind. A request is read in one turn, becomes a task in the
 #: next and calls in a third: what comes together is handed over together. Were the thread woken for the first ones,
 #: it and the loop, which reads the others, would take the interpreter from each other with every statement, and
@@ -89,7 +89,7 @@ class _Lane:
     def __init__(self, path: Path, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self._path = path
         self._loop = loop
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[list[_Job]] = SimpleQueue()  # none at all: the end
         self._given: list[_Job] = []
         self._gathered: list[_Job] = []
         self._closed = False
@@ -127,15 +127,15 @@ class _Lane:
 
     def _flush(self) -> None:
         given, self._given, self._gathered = [*self._given, *self._gathered], [], []
-        for job in given:
-            self._jobs.put(job)
+        for begin in range(0, len(given), _GROUP):
+            self._jobs.put(given[begin : begin + _GROUP])
 
     async def close(self) -> None:
         """Finishes what was handed over, then ends the thread and its connection."""
         if not self._closed:
             self._closed = True
             self._flush()
-            self._jobs.put(None)
+            self._jobs.put([])
         await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
@@ -151,14 +151,16 @@ class _Lane:
             db.close()
 
     def _next(self) -> list[_Job]:
-        """The next job and those that wait behind it; nothing when the lane is to end."""
-        jobs = [self._jobs.get()]
+        """The next jobs and those that wait behind them; nothing when the lane is to end."""
+        jobs = self._jobs.get()
         with suppress(Empty):
-            while jobs[-1] is not None and len(jobs) < _GROUP:
-                jobs.append(self._jobs.get_nowait())
-        if jobs[-1] is None and len(jobs) > 1:
-            self._jobs.put(None)
-        return [job for job in jobs if job is not None]
+            while jobs and len(jobs) < _GROUP:
+                more = self._jobs.get_nowait()
+                if not more:
+                    self._jobs.put(more)
+                    break
+                jobs += more
+        return jobs
 
     def _serve(self, db: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
         """Runs the jobs and answers them."""
@@ -169,9 +171,10 @@ class _Lane:
             self._loop.call_soon_threadsafe(_settle, jobs)
 
     def _refuse(self, error: Exception) -> None:
-        while (job := self._jobs.get()) is not None:
-            job.error = error
-            self._answer([job])
+        while jobs := self._jobs.get():
+            for job in jobs:
+                job.error = error
+            self._answer(jobs)
 
 
 class ReadLane(_Lane):
