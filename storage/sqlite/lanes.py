@@ -32,7 +32,7 @@ _GROUP = 64  # writes in one transaction; to so many none are added
 #: next and calls in a third: what comes together is handed over together. Were the thread woken for the first ones,
 #: it and the loop, which reads the others, would take the interpreter from each other with every statement, and
 #: both take half as long again.
-_TURNS = 4
+_TURNS = 6
 
 _TALLY = Rows(
     "INSERT INTO tally (broadcast, path, count) VALUES",
