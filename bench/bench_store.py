@@ -25,6 +25,7 @@ from typing import TypeVar
 from bench import figures
 from bench.figures import Figures
 from bench.world import accepted, peak_memory, reported
+from broadcast.launching import PAGE
 from broadcast.model import (
     Audience,
     Broadcast,
@@ -44,7 +45,6 @@ T = TypeVar("T")
 
 START = datetime(2026, 3, 27, 8, tzinfo=UTC)
 ACCOUNT = "teams/default"
-PLAN_BATCH = 10_000
 _MESSAGE = "1692206589131"
 
 
@@ -102,8 +102,8 @@ def delivery(number: int) -> Delivery:
 
 
 def chunks(size: int) -> Iterator[range]:
-    for start in range(0, size, PLAN_BATCH):
-        yield range(start, min(size, start + PLAN_BATCH))
+    for start in range(0, size, PAGE):
+        yield range(start, min(size, start + PAGE))
 
 
 async def fill(store: Store, size: int, timer: Timer) -> None:

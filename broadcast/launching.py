@@ -30,7 +30,7 @@ from broadcast.model import (
 from broadcast.plan import FirstMoment
 from broadcast.ports import Account, Clock, Store
 
-PAGE = 2_000
+PAGE = 5_000
 _DELIVERY, _BROADCAST = "dlv_", "brd_"
 _ID_BYTES = 9  # twelve characters: of a million people no two by chance
 _ORIGIN = 8  # characters: of a hundred thousand broadcasts few begin alike
