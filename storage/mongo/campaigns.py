@@ -12,6 +12,7 @@ from broadcast.model import Broadcast, BroadcastKind, BroadcastStatus, Campaign,
 from broadcast.ports import Listing, Page
 from storage import changes
 from storage.codec import BROADCAST, CAMPAIGN, micros, micros_or_none
+from storage.mongo import claiming
 from storage.mongo.base import Base, containing, words
 from storage.mongo.connection import Access, Unit, path
 
@@ -85,7 +86,10 @@ class Campaigns(Base):
 
     async def running_on(self, account: str) -> list[str]:
         async def run(db: Access) -> list[str]:
-            return [id for id in await running(db) if await _keeps_busy(db, account, id)]
+            claims = await claiming.claims(db, account)
+            flying = {one["broadcast"] for one in await claiming.in_flight(db, account, claims)}
+            every = await running(db)
+            return [id for id in every if id in flying or await claiming.any_planned(db, account, id)]
 
         return await self._read(run)
 
@@ -167,11 +171,6 @@ async def _count_launch(unit: Unit, broadcast: Broadcast) -> None:
 async def running(db: Access) -> list[str]:
     found = await db.all("broadcasts", {"status": "running"}, {"_id": True}, sort=[("_id", 1)])
     return [document["_id"] for document in found]
-
-
-async def _keeps_busy(db: Access, account: str, broadcast: str) -> bool:
-    wanted = {"account": account, "state": {"$in": ["planned", "sending"]}, "broadcast": broadcast}
-    return bool(await db.all("deliveries", wanted, {"_id": True}, limit=1, hint="due"))
 
 
 async def counters(db: Access, broadcast: str) -> dict[str, int]:

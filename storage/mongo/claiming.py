@@ -7,76 +7,75 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bson import ObjectId
+from bson import MinKey, ObjectId
 
 from broadcast import tally
-from broadcast.model import ChannelName, Delivery, DeliveryState, move_delivery
+from broadcast.model import ChannelName, ConversationState, Delivery, DeliveryState, move_delivery
 from broadcast.ports import Due
 from storage.codec import micros_or_none
-from storage.mongo import documents
+from storage.mongo import documents, edges
 from storage.mongo.base import among
-from storage.mongo.connection import Access, Change, Document, Unit, change, change_where
+from storage.mongo.connection import Access, Change, Document, Key, Unit, change_all
+from storage.mongo.edges import EVER, Place
 
-Place = tuple[int, int, str]  # due_at, position, id
+_PLACE = {"account": True, "broadcast": True, "channel": True, "due_at": True, "position": True}
+#: What an attempt has no use for of a person.
+_PERSON = {"names": False, "search": False}
+#: What keeps people and conversations from being written to, as the indexes of those few have it.
+UNSUBSCRIBED: Document = {"unsubscribed_at": {"$type": "number"}}
+CLOSED: Document = {
+    "state": among(sorted(state for state in ConversationState if state is not ConversationState.REACHABLE))
+}
 
-_ORDER = [("due_at", 1), ("position", 1), ("_id", 1)]
-_TOGETHER = 100  # broadcasts read in one query: MongoDB merges up to 200 stretches of an index without sorting
-_EVER = 2**62
 
-
-async def due(
-    db: Access, account: str, running: Sequence[str], *, last: int | None, after: Place | None, limit: int
-) -> list[Due]:
-    """Those of the broadcasts given whose person and conversation are known."""
+async def due(db: Access, account: str, broadcast: str, *, last: int, after: Place | None, limit: int) -> list[Due]:
+    """Those whose person and conversation are known."""
     found: list[Due] = []
     while True:
-        planned = await _planned(db, account, running, _EVER if last is None else last, after, limit)
+        planned = await _planned(db, account, broadcast, last, after, limit, documents.DELIVERY)
         found += await known(db, planned)
         if len(found) >= limit or len(planned) < limit:
             return found[:limit]
         after = _place(planned[-1])
 
 
+async def any_planned(db: Access, account: str, broadcast: str) -> bool:
+    return bool(await _planned(db, account, broadcast, EVER, None, 1, _PLACE))
+
+
 async def _planned(
-    db: Access, account: str, every: Sequence[str], last: int, after: Place | None, limit: int
+    db: Access, account: str, broadcast: str, last: int, after: Place | None, limit: int, fields: Document
 ) -> list[dict[str, Any]]:
-    """Broadcasts that do not run are never looked at."""
-    found: list[dict[str, Any]] = []
-    for begin in range(0, len(every), _TOGETHER):
-        broadcasts = every[begin : begin + _TOGETHER]
-        found += await _of_these(db, {"account": account, "broadcast": among(broadcasts)}, last, after, limit)
-    return sorted(found, key=_place)[:limit] if len(every) > _TOGETHER else found
-
-
-async def _of_these(
-    db: Access, whose: Mapping[str, Any], last: int, after: Place | None, limit: int
-) -> list[dict[str, Any]]:
-    """Stretch by stretch, each read from the index in order, until there are enough."""
-    found: list[dict[str, Any]] = []
-    for stretch, order in stretches(last, after):
-        if len(found) < limit:
-            found += await db.all(
-                "deliveries",
-                {**whose, "state": "planned", **stretch},
-                documents.DELIVERY,
-                sort=order,
-                limit=limit - len(found),
-                hint="due",
-            )
+    """In order. Where they are read from the first one on, the edge moves there."""
+    if after is not None:
+        due_at, position, id = after
+        return await _between(db, account, broadcast, (due_at, position, id + "\0"), last, limit, fields)
+    edge = await edges.edge(db, account, broadcast)
+    found = await _between(db, account, broadcast, edge.place, last, limit, fields)
+    if found or last == EVER:
+        await edges.move_on(db, account, broadcast, edge, _place(found[0]) if found else None)
     return found
 
 
-def stretches(last: int, after: Place | None) -> Iterator[tuple[dict[str, Any], Sequence[tuple[str, int]]]]:
-    """What lies behind a place, as conditions that each are one stretch of the index, one after the other, each
-    with what is left to order: MongoDB takes the index for an order only if that does not name what is fixed."""
-    if after is None:
-        yield {"due_at": {"$gte": -_EVER, "$lte": last}}, _ORDER
-        return
-    due_at, position, id = after
-    if due_at <= last:
-        yield {"due_at": due_at, "position": position, "_id": {"$gt": id}}, _ORDER[2:]
-        yield {"due_at": due_at, "position": {"$gt": position}}, _ORDER[1:]
-        yield {"due_at": {"$gt": due_at, "$lte": last}}, _ORDER
+async def _between(
+    db: Access, account: str, broadcast: str, first: Place, last: int, limit: int, fields: Document
+) -> list[dict[str, Any]]:
+    if first[0] > last:
+        return []
+    stretch = _key(account, broadcast, first), _key(account, broadcast, (last + 1, MinKey(), MinKey()))
+    return await db.all(
+        "deliveries",
+        {"state": "planned"},
+        fields,
+        sort=[(name, 1) for name, _ in stretch[0]],
+        limit=limit,
+        hint="in_turn",
+        stretch=stretch,
+    )
+
+
+def _key(account: str, broadcast: str, place: tuple[Any, Any, Any]) -> Key:
+    return [*zip(("account", "broadcast", "due_at", "position", "_id"), (account, broadcast, *place), strict=True)]
 
 
 def _place(document: Mapping[str, Any]) -> Place:
@@ -87,7 +86,7 @@ async def known(db: Access, found: Sequence[Mapping[str, Any]]) -> list[Due]:
     """With what an attempt needs to know; without those of whom that is not stored."""
     if not found:
         return []
-    people = await db.all("recipients", {"_id": among({one["recipient"] for one in found})})
+    people = await db.all("recipients", {"_id": among({one["recipient"] for one in found})}, _PERSON)
     places = await db.all(
         "conversations", {"_id": among({one["conversation"] for one in found if one.get("conversation")})}
     )
@@ -102,89 +101,139 @@ async def known(db: Access, found: Sequence[Mapping[str, Any]]) -> list[Due]:
 
 # --- the intent ---------------------------------------------------------------------------------------
 
-_CLAIMED = {
-    "broadcast": True,
-    "channel": True,
-    "recipient": True,
-    "conversation": True,
-    "sends": True,
-    "rung_at": True,
-}
-
 
 @dataclass(slots=True)
 class Claim:
-    """One intent, by a token of its own. `taken` is what it found, to be put back should nobody ever learn
-    whether it was committed."""
+    """One intent, by a token of its own, for these ids at most."""
 
+    ids: Sequence[str]
     token: ObjectId = field(default_factory=ObjectId)
-    taken: list[dict[str, Any]] = field(default_factory=list)
 
     async def write(self, unit: Unit, account: str, deliveries: Sequence[Delivery]) -> list[str]:
-        """Answers the ids granted. What is read here is what holds at the commit: a stop of any kind that ends
-        planned deliveries writes them, and then one of the two begins anew; a pause that comes later than what
-        was read counts as later."""
-        self.taken = await _grantable(unit, account, deliveries)
-        grantable = {document["_id"] for document in self.taken}
-        granted: dict[str, Delivery] = {}
-        for delivery in deliveries:
-            if delivery.id in grantable:
-                granted.setdefault(delivery.id, delivery)
-        await unit.change("deliveries", [*_intents(account, granted, self.token)])
-        _count(unit, self.taken, DeliveryState.PLANNED, DeliveryState.SENDING)
-        return [*granted]
+        """Answers the ids granted. Of the deliveries nothing is read: the write takes those that are still planned,
+        and only where these are fewer it is asked which. A stop of any kind that ends planned deliveries writes
+        them, and then one of the two begins anew; a pause that comes later than what was read counts as later.
+        What a delivery points at never changes, so that the values given tell what to ask for."""
+        wanted = await _allowed(unit, deliveries)
+        written = await unit.change("deliveries", [*_intents(account, wanted, self.token)])
+        if written < len(wanted):
+            taken = {one["_id"] for one in await self._taken(unit)}
+            wanted = {id: delivery for id, delivery in wanted.items() if id in taken}
+        moved = ((one.broadcast, one.channel) for one in wanted.values())
+        _count(unit, moved, DeliveryState.PLANNED, DeliveryState.SENDING)
+        return [*wanted]
 
     async def undo(self, unit: Unit) -> None:
         """Puts back what was claimed, if it was: whoever asked was told that it could not be written."""
-        mine = {"_id": among(document["_id"] for document in self.taken), "state": "sending", "claim": self.token}
-        held = {document["_id"] for document in await unit.all("deliveries", mine, {"_id": True})}
-        back = [document for document in self.taken if document["_id"] in held]
-        await unit.change("deliveries", [_put_back(document) for document in back])
-        _count(unit, back, DeliveryState.SENDING, DeliveryState.PLANNED)
+        taken = await self._taken(unit)
+        await unit.change("deliveries", [change_all([one["_id"] for one in taken], {"$set": {"state": "planned"}})])
+        await edges.hold_back(unit, ((one["account"], one["broadcast"], _place(one)) for one in taken))
+        moved = ((one["broadcast"], one.get("channel")) for one in taken)
+        _count(unit, moved, DeliveryState.SENDING, DeliveryState.PLANNED)
+
+    async def _taken(self, unit: Unit) -> list[dict[str, Any]]:
+        mine = {"_id": among(self.ids), "state": "sending", "intent.claim": self.token}
+        return await unit.all("deliveries", mine, _PLACE, hint="_id_")
 
 
-def _intents(account: str, granted: Mapping[str, Delivery], token: ObjectId) -> Iterator[Change]:
+def _intents(account: str, wanted: Mapping[str, Delivery], token: ObjectId) -> Iterator[Change]:
     """Those that change alike change together: most of a batch is its first send at one moment."""
     alike: dict[tuple[int, int | None], list[str]] = defaultdict(list)
-    for delivery in granted.values():
+    for delivery in wanted.values():
         alike[delivery.sends, micros_or_none(delivery.rung_at)].append(delivery.id)
     for (sends, rung_at), ids in alike.items():
-        values = {"state": "sending", "sends": sends, "rung_at": rung_at, "claim": token}
-        yield change_where({"_id": among(ids), "account": account}, {"$set": values}, multi=True)
+        intent = {"sends": sends, "rung_at": rung_at, "claim": token}
+        yield change_all(ids, {"$set": {"state": "sending", "intent": intent}}, account=account, state="planned")
 
 
-def _put_back(document: Mapping[str, Any]) -> Change:
-    values = {"state": "planned", "sends": document["sends"], "rung_at": document.get("rung_at")}
-    return change(document["_id"], {"$set": values})
-
-
-async def _grantable(unit: Unit, account: str, deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
-    """Those still planned, in running broadcasts, to people who may be written to where they can be reached: all
-    asked in one command. What a delivery points at never changes, so that the values given tell what to ask for."""
+async def _allowed(unit: Unit, deliveries: Sequence[Delivery]) -> dict[str, Delivery]:
+    """Those in running broadcasts, to people who may be written to where they can be reached, by id. Who may not is
+    asked for, in indexes that hold nobody else."""
     if not deliveries:
-        return []
-    places = [one.conversation for one in deliveries if one.conversation]
-    conditions: dict[str, tuple[str, Document, Document]] = {
-        "broadcast": _fitting("broadcasts", {one.broadcast for one in deliveries}, {"status": "running"}),
-        "recipient": _fitting("recipients", {one.recipient for one in deliveries}, {"unsubscribed_at": None}),
-        "conversation": _fitting("conversations", places, {"state": "reachable"}),
-    }
-    planned = {"_id": among(one.id for one in deliveries), "account": account, "state": "planned"}
-    found, others = await unit.with_others("deliveries", planned, _CLAIMED, conditions)
-    fits = {name: {one["_id"] for one in others[name]} for name in conditions}
-    return [one for one in found if all(one.get(name) in fits[name] for name in conditions)]
+        return {}
+    running = await _fitting(unit, "broadcasts", (one.broadcast for one in deliveries), {"status": "running"})
+    left = await _fitting(unit, "recipients", (one.recipient for one in deliveries), UNSUBSCRIBED, "unsubscribed")
+    places = (one.conversation for one in deliveries if one.conversation)
+    closed = await _fitting(unit, "conversations", places, CLOSED, "closed")
+    allowed: dict[str, Delivery] = {}
+    for one in deliveries:
+        if one.broadcast in running and one.recipient not in left and one.conversation not in closed:
+            allowed.setdefault(one.id, one)
+    return allowed
 
 
-def _fitting(collection: str, ids: Iterable[str], condition: Document) -> tuple[str, Document, Document]:
-    return collection, {"_id": among(ids), **condition}, {"_id": True}
+async def _fitting(
+    unit: Unit, collection: str, ids: Iterable[str], condition: Document, index: str = "_id_"
+) -> set[str]:
+    found = await unit.all(collection, {"_id": among({*ids}), **condition}, {"_id": True}, hint=index)
+    return {one["_id"] for one in found}
 
 
-def _count(unit: Unit, moved: Sequence[Mapping[str, Any]], before: DeliveryState, after: DeliveryState) -> None:
+def _count(
+    unit: Unit, moved: Iterable[tuple[str, str | None]], before: DeliveryState, after: DeliveryState
+) -> None:
     """Those of one broadcast and channel add the same."""
     alike: dict[tuple[str, str | None], int] = defaultdict(int)
-    for document in moved:
-        alike[document["broadcast"], document.get("channel")] += 1
+    for kind in moved:
+        alike[kind] += 1
     for (broadcast, channel), times in alike.items():
         name = None if channel is None else ChannelName(channel)
         value = move_delivery(Delivery("", "", "", 0, name, None, None, state=before), after)
         unit.tally(broadcast, tally.of_move(before, value), times=times)
+
+
+# --- what is in flight --------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Flights:
+    """What an account has in flight, as its lease tells it, so that no index need: by claim the ids that were asked
+    for, from the intent on until the outcome of each is written. It may tell of more than fly, never of fewer."""
+
+    _open: dict[str, set[str]] = field(default_factory=dict)
+    _over: set[str] = field(default_factory=set)
+
+    def noted(self, claim: Claim | None = None) -> dict[str, Any]:
+        """What the lease is told with the next write under it."""
+        told: dict[str, Any] = {}
+        if claim is not None and claim.ids:
+            told["$set"] = {f"claims.{claim.token}": claim.ids}
+        if self._over:
+            told["$unset"] = dict.fromkeys((f"claims.{token}" for token in self._over), "")
+        return told
+
+    def written(self, landed: Iterable[str], claim: Claim | None = None, granted: Iterable[str] = ()) -> None:
+        """That write took hold."""
+        self._over.clear()
+        gone = {*landed}
+        for ids in self._open.values():
+            ids.difference_update(gone)
+        if claim is not None:
+            self._open[str(claim.token)] = {*granted}
+        self._settle()
+
+    def put_back(self, claim: Claim) -> None:
+        self._over.add(str(claim.token))
+
+    def found(self, claims: Mapping[str, Sequence[str]], flying: Iterable[str]) -> None:
+        """What the lease tells, by whomever, and what of it is in flight."""
+        self._open = {token: {*ids}.intersection(flying) for token, ids in claims.items()}
+        self._settle()
+
+    def _settle(self) -> None:
+        for token in [token for token, ids in self._open.items() if not ids]:
+            del self._open[token]
+            self._over.add(token)
+
+
+async def claims(db: Access, account: str) -> dict[str, list[str]]:
+    """The ids of each claim that the account's lease tells of."""
+    held = await db.one("leases", {"_id": account}, {"claims": True})
+    return dict(held.get("claims", {})) if held else {}
+
+
+async def in_flight(db: Access, account: str, told: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """What is being sent of those that were claimed, in no order."""
+    ids = among({id for some in told.values() for id in some})
+    wanted = {"_id": ids, "account": account, "state": "sending"}
+    return await db.all("deliveries", wanted, documents.DELIVERY, hint="_id_") if ids["$in"] else []

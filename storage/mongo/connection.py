@@ -28,6 +28,7 @@ from storage.mongo.meaning import BY_CODE, code_of, is_duplicate, told
 T = TypeVar("T")
 Document = Mapping[str, Any]
 Change = dict[str, Any]
+Key = Sequence[tuple[str, Any]]  # of an index, field by field
 Run = Callable[["Unit"], Awaitable[T]]
 
 _APP = "clarion"
@@ -73,9 +74,15 @@ def change(id: str, update: Document, *, upsert: bool = False) -> Change:
     return change_where({"_id": id}, update, upsert=upsert)
 
 
-def change_where(filter: Document, update: Document, *, upsert: bool = False, multi: bool = False) -> Change:
-    """What happens to the first document that fits, or to all."""
-    return {"q": filter, "u": update, "upsert": upsert, "multi": multi}
+def change_where(filter: Document, update: Document | Sequence[Document], *, upsert: bool = False) -> Change:
+    """What happens to the first document that fits."""
+    return {"q": filter, "u": update, "upsert": upsert, "multi": False}
+
+
+def change_all(ids: Iterable[str], update: Document, **more: Any) -> Change:
+    """What happens to those of these ids that fit, too, what `more` says of their fields. The ids are what they are
+    found by: the server's own choice may be an index in which all that fits lies."""
+    return {"q": {"_id": {"$in": [*ids]}, **more}, "u": update, "upsert": False, "multi": True, "hint": "_id_"}
 
 
 class Access:
@@ -98,7 +105,9 @@ class Access:
         limit: int = 0,
         skip: int = 0,
         hint: str | None = None,
+        stretch: tuple[Key, Key] | None = None,
     ) -> list[dict[str, Any]]:
+        """`stretch`: of the index in `hint`, from the first key on up to the second, which is not in it."""
         cursor = self._db[collection].find(
             filter, fields, limit=limit, skip=skip, batch_size=_AT_ONCE, session=self._session
         )
@@ -106,35 +115,13 @@ class Access:
             cursor = cursor.sort(list(sort))
         if hint is not None:
             cursor = cursor.hint(hint)
+        if stretch is not None:
+            cursor = cursor.min(list(stretch[0])).max(list(stretch[1]))
         return await cursor.to_list(None)
 
-    async def piped(
-        self, collection: str, pipeline: Sequence[Document], *, hint: str | None = None
-    ) -> list[dict[str, Any]]:
-        hinted = {} if hint is None else {"hint": hint}
-        cursor = self._db[collection].aggregate(list(pipeline), batchSize=_AT_ONCE, session=self._session, **hinted)
+    async def piped(self, collection: str, pipeline: Sequence[Document]) -> list[dict[str, Any]]:
+        cursor = self._db[collection].aggregate(list(pipeline), batchSize=_AT_ONCE, session=self._session)
         return await cursor.to_list(None)
-
-    async def with_others(
-        self,
-        collection: str,
-        filter: Document,
-        fields: Document,
-        others: Mapping[str, tuple[str, Document, Document]],
-    ) -> tuple[list[dict[str, Any]], Mapping[str, list[dict[str, Any]]]]:
-        """Those that fit, and if there are any what fits in `others` (by name: collection, filter, fields), all as
-        of one moment and in one command. The filter names ids, and they are what is read by: the server's own
-        choice may be an index in which all of a state lies, to be gone through to its end."""
-        pipeline: list[Document] = [
-            {"$match": filter},
-            {"$project": fields},
-            {"$group": {"_id": None, "found": {"$push": "$$ROOT"}}},
-        ]
-        for name, (other, wanted, shown) in others.items():
-            stages = [{"$match": wanted}, {"$project": shown}]
-            pipeline.append({"$lookup": {"from": other, "pipeline": stages, "as": name}})
-        together = await self.piped(collection, pipeline, hint="_id_")
-        return (together[0]["found"], together[0]) if together else ([], {key: [] for key in others})
 
     async def count(self, collection: str, filter: Document) -> int:
         return await self._db[collection].count_documents(filter, session=self._session)
@@ -179,14 +166,18 @@ class Access:
             maxTimeMS=milliseconds,
         )
 
-    async def change(self, collection: str, changes: Sequence[Change]) -> None:
-        """One after the other, in one command for many of them: half the price of the driver's own bulk writes."""
+    async def change(self, collection: str, changes: Sequence[Change]) -> int:
+        """One after the other, in one command for many of them: half the price of the driver's own bulk writes.
+        Answers how many documents fitted, or were made."""
+        fitted = 0
         for begin in range(0, len(changes), _IN_ONE_COMMAND):
             updates = changes[begin : begin + _IN_ONE_COMMAND]
             command = {"update": collection, "updates": updates}
             written = await self._db.command(command, session=self._session)
             if written.get("writeErrors"):
                 raise BulkWriteError(written)
+            fitted += int(written["n"])
+        return fitted
 
     async def delete_many(self, collection: str, filter: Document) -> None:
         await self._db[collection].delete_many(filter, session=self._session)

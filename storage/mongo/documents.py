@@ -70,7 +70,10 @@ def _word(value: str | None) -> str | None:
 
 @_named("delivery")
 def delivery(document: Document) -> Delivery:
+    """While it is being sent, what its intent wrote holds; what was before is under it, for an intent that is put
+    back."""
     get = document.get
+    begun = document.get("intent", document) if document["state"] == "sending" else document
     return Delivery(
         document["_id"],
         document["broadcast"],
@@ -85,10 +88,10 @@ def delivery(document: Document) -> Delivery:
         _RUNGS[document["rung"]],
         instant_or_none(get("due_at")),
         document["attempts"],
-        document["sends"],
+        begun["sends"],
         document["tries"],
         document["throttles"],
-        instant_or_none(get("rung_at")),
+        instant_or_none(begun.get("rung_at")),
         instant_or_none(get("attempted_at")),
         instant_or_none(get("ended_at")),
         instant_or_none(get("sent_at")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -47,10 +48,10 @@ class Leases(Base):
     async def release_lease(self, lease: Lease) -> None:
         await self._read(lambda db: db.update("leases", _named(lease), {"$set": {"owner": None}}))
 
-    async def _check(self, unit: Unit, lease: Lease) -> None:
+    async def _check(self, unit: Unit, lease: Lease, noted: Mapping[str, Any]) -> None:
         """Raises `LeaseLost` unless the lease is held, in the transaction that goes on to write under it. It writes
-        to the lease: a takeover and this transaction cannot both take hold."""
-        if not await unit.update("leases", self._held(lease), {"$inc": {"writes": 1}}):
+        to the lease, also what is `noted` there: a takeover and this transaction cannot both take hold."""
+        if not await unit.update("leases", self._held(lease), {"$inc": {"writes": 1}, **noted}):
             raise LeaseLost(f"{lease.owner} no longer holds {lease.account}")
 
     def _held(self, lease: Lease) -> dict[str, Any]:

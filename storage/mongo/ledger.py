@@ -12,17 +12,19 @@ from broadcast.model import Attempt, Delivery, Event, Recipient
 from broadcast.ports import DeliveryFilter, Due, Lease, Listing, Page, Result
 from storage import changes, codec
 from storage.codec import micros
-from storage.mongo import claiming, documents
+from storage.mongo import claiming, documents, edges
 from storage.mongo.base import among, containing, words
 from storage.mongo.campaigns import counters, running
-from storage.mongo.claiming import Claim
+from storage.mongo.claiming import Claim, Flights
 from storage.mongo.connection import Access, Connection, OutcomeUnknown, Unit
+from storage.mongo.edges import EVER
 from storage.mongo.leases import Leases
 from storage.mongo.recording import Outcome, Recording
 from storage.mongo.skipping import end
 
 _PAGE = 1_000  # rows of an export read at once
 _PLAN_ORDER = [("position", 1), ("_id", 1)]
+_LOOK_BACK = 10_000  # deliveries read behind an edge after which it is moved on
 
 
 class Ledger(Leases):
@@ -33,6 +35,8 @@ class Ledger(Leases):
         super().__init__(connection, wall=wall)
         self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._unsure: dict[str, list[Claim]] = defaultdict(list)
+        self._flights: dict[str, Flights] = defaultdict(Flights)
+        self._passed: dict[tuple[str, str], int] = defaultdict(int)
 
     async def plan(self, deliveries: Sequence[Delivery], attempts: Sequence[Attempt] = ()) -> int:
         return await self._write(lambda unit: _plan(unit, deliveries, attempts)) if deliveries else 0
@@ -52,16 +56,23 @@ class Ledger(Leases):
         async def run(db: Access) -> list[Due]:
             if not await db.one("broadcasts", {"_id": broadcast, "status": "running"}, {"_id": True}):
                 return []
-            return await claiming.due(db, account, [broadcast], last=last, after=behind, limit=limit)
+            if self._passed[account, broadcast] >= _LOOK_BACK:
+                await claiming.any_planned(db, account, broadcast)
+                del self._passed[account, broadcast]
+            return await claiming.due(db, account, broadcast, last=last, after=behind, limit=limit)
 
-        return await self._read(run)
+        found = await self._read(run)
+        self._passed[account, broadcast] += len(found)
+        return found
 
     async def next_due(self, account: str) -> datetime | None:
         async def run(db: Access) -> list[Due]:
-            return await claiming.due(db, account, await running(db), last=None, after=None, limit=1)
+            every = await running(db)
+            firsts = [await claiming.due(db, account, id, last=EVER, after=None, limit=1) for id in every]
+            return [due for found in firsts for due in found]
 
-        found = await self._read(run)
-        return found[0].delivery.due_at if found else None
+        moments = [due.delivery.due_at for due in await self._read(run)]
+        return min((moment for moment in moments if moment is not None), default=None)
 
     async def intend(
         self,
@@ -76,22 +87,27 @@ class Ledger(Leases):
     async def _intend(self, lease: Lease, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[str]:
         """A claim of which nobody could tell whether it was written is put back before the next one: what was not
         granted is planned, and no delivery is left waiting for an outcome that cannot come."""
-        claim, unsure = Claim(), self._unsure[lease.account]
+        claim = Claim([*{one.id for one in deliveries}])
+        unsure, flights = self._unsure[lease.account], self._flights[lease.account]
 
-        async def run(unit: Unit) -> list[str]:
-            await self._check(unit, lease)
+        async def run(unit: Unit) -> tuple[list[str], Recording]:
+            await self._check(unit, lease, flights.noted(claim))
             for earlier in unsure:
                 await earlier.undo(unit)
+            recording = Recording(unit, lease.account)
             if outcomes:
-                await Recording(unit, lease.account).run(outcomes)
-            return await claim.write(unit, lease.account, deliveries)
+                await recording.run(outcomes)
+            return await claim.write(unit, lease.account, deliveries), recording
 
         async with self._turns[lease.account]:
             try:
-                granted = await self._transact(run)
+                granted, recording = await self._transact(run)
             except OutcomeUnknown:
                 unsure.append(claim)
                 raise
+            flights.written(recording.landed, claim, granted)
+            for earlier in unsure:
+                flights.put_back(earlier)
             unsure.clear()
             return granted
 
@@ -99,20 +115,27 @@ class Ledger(Leases):
         return await self._finish(self._record(lease, _outcomes(results)))
 
     async def _record(self, lease: Lease, outcomes: Sequence[Outcome]) -> list[str]:
-        async def run(unit: Unit) -> list[str]:
-            await self._check(unit, lease)
-            return await Recording(unit, lease.account).run(outcomes)
+        flights = self._flights[lease.account]
+
+        async def run(unit: Unit) -> tuple[list[str], Recording]:
+            await self._check(unit, lease, flights.noted())
+            recording = Recording(unit, lease.account)
+            return await recording.run(outcomes), recording
 
         async with self._turns[lease.account]:
-            return await self._transact(run)
+            written, recording = await self._transact(run)
+            flights.written(recording.landed)
+            return written
 
     async def in_flight(self, lease: Lease) -> list[Due]:
         async def run(db: Access) -> list[Due]:
-            wanted = {"account": lease.account, "state": "sending"}
-            found = await db.all("deliveries", wanted, documents.DELIVERY, sort=_PLAN_ORDER, hint="due")
-            return await claiming.known(db, found)
+            told = await claiming.claims(db, lease.account)
+            found = await claiming.in_flight(db, lease.account, told)
+            self._flights[lease.account].found(told, [one["_id"] for one in found])
+            return await claiming.known(db, sorted(found, key=lambda one: (one["position"], one["_id"])))
 
-        return await self._read(run)
+        async with self._turns[lease.account]:
+            return await self._read(run)
 
     async def cancel_planned(self, broadcast: str, at: datetime, limit: int) -> int:
         async def run(unit: Unit) -> int:
@@ -190,6 +213,7 @@ async def _plan(unit: Unit, deliveries: Sequence[Delivery], attempts: Sequence[A
         if attempt.delivery in new:
             lines[attempt.delivery].append(attempt)
     await unit.insert("deliveries", [_with_lines(one, lines.get(one.id, ())) for one in reversed(new.values())])
+    await edges.hold_back(unit, edges.planned(new.values()))
     _count_plan(unit, new.values(), lines)
     unit.raise_control()
     return len(new)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,22 +15,15 @@ from broadcast.model import Attempt, ChannelName, ConversationState, Delivery, D
 from broadcast.ports import Result
 from storage import changes
 from storage.codec import json_text, micros
-from storage.mongo import documents
+from storage.mongo import documents, edges
 from storage.mongo.base import among
 from storage.mongo.connection import Change, Unit, change
+from storage.mongo.edges import Planned
 from storage.mongo.inbox import apply_waiting
 from storage.mongo.skipping import mark
 
 _HOUR = 3_600_000_000
-_GUARDS = {
-    "state": True,
-    "broadcast": True,
-    "account": True,
-    "conversation": True,
-    "channel": True,
-    "possibly_doubled": True,
-    **dict.fromkeys(changes.RUNG, True),
-}
+_GONE = {"state": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +35,6 @@ class Outcome:
     marked_at: datetime | None
 
 
-@dataclass(slots=True)
-class _Stored:
-    """What a result is checked against."""
-
-    state: str
-    broadcast: str
-    account: str | None
-    conversation: str | None
-    channel: ChannelName | None
-    possibly_doubled: bool
-    rung: tuple[Any, ...]
-
-
 class Recording:
     """One batch of results. What the timeline gains is pushed into the delivery itself: one write a delivery. Only
     what an answer told of a conversation makes it stop and write what it has, because it ends other deliveries."""
@@ -62,9 +42,11 @@ class Recording:
     def __init__(self, unit: Unit, account: str) -> None:
         self._unit = unit
         self._account = account
-        self._stored: dict[str, _Stored] = {}
+        self._stored: dict[str, dict[str, Any]] = {}
+        self._given: set[str] = set()
         self._waited_on: set[str] = set()
         self._writes: list[Change] = []
+        self._planned: list[Planned] = []
         self._learned: dict[str, dict[str, Any]] = defaultdict(dict)
         self._moves: dict[tuple[Any, ...], tuple[DeliveryState, Delivery]] = {}
         self._tries: dict[tuple[Any, ...], Attempt] = {}
@@ -75,55 +57,79 @@ class Recording:
         written = []
         for outcome in outcomes:
             stored = self._stored.get(outcome.result.delivery.id)
-            if stored is None or stored.state != outcome.result.before or stored.account != self._account:
-                continue
-            if changes.moves_on(outcome.result) and stored.rung == changes.rung_of(outcome.result.delivery):
+            if stored is None or not self._takes(stored, outcome.result):
                 continue
             self._note(stored, outcome.result)
             written.append(outcome.result.delivery.id)
-            await self._told(stored.conversation, outcome)
+            await self._told(stored.get("conversation"), outcome)
         await self._flush()
+        await edges.hold_back(self._unit, self._planned)
         await self._learn()
         self._count()
-        told_of = self._waited_on & {self._stored[id].conversation for id in written}
+        told_of = self._waited_on & {self._stored[id].get("conversation") for id in written}
         if told_of:
             await apply_waiting(self._unit, told_of)
         return written
 
+    @property
+    def landed(self) -> set[str]:
+        """Of those that were given, the ones that are not being sent any more."""
+        return {id for id in self._given if self._stored.get(id, _GONE)["state"] != "sending"}
+
     async def _load(self, given: Sequence[Delivery]) -> None:
-        """What is stored of them, and whether any receipt waits on their conversations, in one command."""
+        """What is stored of them, and whether any receipt waits on their conversations."""
         if not given:
             return
+        self._given = {one.id for one in given}
+        await self._read(self._given)
         places = {one.conversation for one in given if one.conversation}
-        waiting = {"waiting": ("waiting", {"conversation": among(places)}, {"conversation": True})}
-        wanted = {"_id": among(one.id for one in given)}
-        found, others = await self._unit.with_others("deliveries", wanted, _GUARDS, waiting)
-        self._stored = {document["_id"]: _stored(document) for document in found}
-        self._waited_on = {document["conversation"] for document in others["waiting"]}
+        waiting = await self._unit.all("waiting", {"conversation": among(places)}, {"conversation": True})
+        self._waited_on = {document["conversation"] for document in waiting}
 
-    def _note(self, stored: _Stored, result: Result) -> None:
+    async def _read(self, ids: Iterable[str]) -> None:
+        found = await self._unit.all("deliveries", {"_id": among(ids)}, documents.DELIVERY)
+        self._stored |= {document["_id"]: document for document in found}
+
+    def _takes(self, stored: Mapping[str, Any], result: Result) -> bool:
+        if stored["state"] != result.before or stored.get("account") != self._account:
+            return False
+        was = tuple(stored.get(name) for name in changes.RUNG)
+        return not changes.moves_on(result) or was != changes.rung_of(result.delivery)
+
+    def _note(self, stored: dict[str, Any], result: Result) -> None:
+        """Only what is another than it was is written."""
         after = result.delivery
-        update: dict[str, Any] = {"$set": documents.of_progress(after)}
+        values = documents.of_progress(after)
+        moved = {name: value for name, value in values.items() if stored.get(name) != value}
+        update: dict[str, Any] = {"$set": moved}
+        if after.state is DeliveryState.SENDING:
+            update["$unset"] = {"intent": ""}
         if result.attempt is not None:
             update["$push"] = {"lines": documents.of_attempt(result.attempt)}
             kind = self._try(stored, result.attempt, new_rung=result.new_rung)
             self._counts[kind] += 1
         self._writes.append(change(after.id, update))
         self._move(stored, result.before, after)
-        stored.state, stored.possibly_doubled = str(after.state), after.possibly_doubled
+        if after.state is DeliveryState.PLANNED and after.due_at is not None:
+            place = (micros(after.due_at), stored["position"], after.id)
+            self._planned.append((self._account, stored["broadcast"], place))
+        stored |= moved
 
-    def _move(self, stored: _Stored, before: DeliveryState, after: Delivery) -> None:
+    def _move(self, stored: Mapping[str, Any], before: DeliveryState, after: Delivery) -> None:
+        broadcast = stored["broadcast"]
         if after.state is not before:
             hour = None if after.sent_at is None else micros(after.sent_at) // _HOUR
-            kind = (stored.broadcast, stored.channel, before, after.state, after.reason, hour)
+            channel = stored.get("channel")
+            kind = (broadcast, channel, before, after.state, after.reason, hour)
             if kind not in self._moves:
-                self._moves[kind] = (before, replace(after, channel=stored.channel))
+                name = None if channel is None else ChannelName(channel)
+                self._moves[kind] = (before, replace(after, channel=name))
             self._counts[kind] += 1
-        if after.possibly_doubled and not stored.possibly_doubled:
-            self._unit.tally(stored.broadcast, tally.of_doubt())
+        if after.possibly_doubled and not stored.get("possibly_doubled", False):
+            self._unit.tally(broadcast, tally.of_doubt())
 
-    def _try(self, stored: _Stored, attempt: Attempt, *, new_rung: bool) -> tuple[Any, ...]:
-        kind = (stored.broadcast, attempt.round, attempt.rung, attempt.outcome, new_rung)
+    def _try(self, stored: Mapping[str, Any], attempt: Attempt, *, new_rung: bool) -> tuple[Any, ...]:
+        kind = (stored["broadcast"], attempt.round, attempt.rung, attempt.outcome, new_rung)
         self._tries.setdefault(kind, attempt)
         return kind
 
@@ -137,9 +143,9 @@ class Recording:
 
     async def _mark(self, conversation: str, state: ConversationState, at: datetime) -> None:
         await self._flush()
-        for id in await mark(self._unit, conversation, state, at):
-            if id in self._stored:
-                self._stored[id].state = str(DeliveryState.SKIPPED)
+        ended = {*await mark(self._unit, conversation, state, at)} & self._stored.keys()
+        if ended:
+            await self._read(ended)
 
     async def _flush(self) -> None:
         await self._unit.change("deliveries", self._writes)
@@ -161,16 +167,3 @@ class Recording:
             self._unit.tally(kind[0], tally.of_move(before, after), times=self._counts[kind])
         for kind, attempt in self._tries.items():
             self._unit.tally(kind[0], tally.of_attempt(attempt, new_rung=kind[-1]), times=self._counts[kind])
-
-
-def _stored(document: Mapping[str, Any]) -> _Stored:
-    get = document.get
-    return _Stored(
-        document["state"],
-        document["broadcast"],
-        get("account"),
-        get("conversation"),
-        None if get("channel") is None else ChannelName(document["channel"]),
-        get("possibly_doubled", False),
-        tuple(get(name) for name in changes.RUNG),
-    )

@@ -6,6 +6,7 @@ come out the same: that is how two that start together are safe without a lock.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,12 @@ from pymongo.errors import PyMongoError
 
 from storage.codec import BROADCAST, micros_or_none
 from storage.errors import TooNew
+from storage.mongo.claiming import CLOSED, UNSUBSCRIBED
 from storage.mongo.connection import Connection, opening
 from storage.mongo.meaning import code_of
 
 _EXISTS = 48  # the server's code for a collection that is there already
+_NO_SUCH_INDEX = 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,36 @@ _RETENTION = Migration(
     change=_tell_when_finished,
 )
 
-MIGRATIONS: Sequence[Migration] = (_FIRST, _PRESENCE, _RETENTION)
+
+async def _untie_states(connection: Connection) -> None:
+    """What is in flight is told by the leases, and the index that all changes of state wrote goes."""
+    flying: dict[str, list[str]] = defaultdict(list)
+    for one in await connection.access.all("deliveries", {"state": "sending"}, {"account": True}):
+        flying[one["account"]].append(one["_id"])
+    for account, ids in flying.items():
+        await connection.access.update("leases", {"_id": account}, {"$set": {"claims.before": ids}}, upsert=True)
+    try:
+        await connection.command({"dropIndexes": "deliveries", "index": "due"})
+    except PyMongoError as error:
+        if code_of(error) != _NO_SUCH_INDEX:
+            raise
+
+
+_STATELESS = Migration(
+    4,
+    "no index is written when a delivery changes its state",
+    {
+        # What was planned where, each broadcast of an account in the order in which it is due, from its edge on.
+        "deliveries": (Index("in_turn", {"account": 1, "broadcast": 1, "due_at": 1, "position": 1, "_id": 1}),),
+        "edges": (),
+        # Those few who may not be written to.
+        "recipients": (Index("unsubscribed", {"_id": 1, "unsubscribed_at": 1}, only=UNSUBSCRIBED),),
+        "conversations": (Index("closed", {"_id": 1, "state": 1}, only=CLOSED),),
+    },
+    change=_untie_states,
+)
+
+MIGRATIONS: Sequence[Migration] = (_FIRST, _PRESENCE, _RETENTION, _STATELESS)
 
 
 async def opened(url: str, *, slots: range) -> Connection:

@@ -9,7 +9,16 @@ from typing import Any, Self
 
 from bson import ObjectId
 
-from broadcast.model import Broadcast, Campaign, ChannelName, Event, PresenceState, Receipt, Recipient
+from broadcast.model import (
+    Broadcast,
+    Campaign,
+    ChannelName,
+    DeliveryState,
+    Event,
+    PresenceState,
+    Receipt,
+    Recipient,
+)
 from broadcast.ports import PresenceCount
 from storage.codec import BROADCAST, CAMPAIGN, instant, micros, micros_or_none
 from storage.errors import CannotOpen
@@ -117,7 +126,7 @@ class MongoWhole:
     async def begin(self, origin: str) -> None:
         with told():
             await self._access.update("meta", _MARK, {"$set": {"from": origin}}, upsert=True)
-            for kind in (*KINDS, "events"):
+            for kind in (*KINDS, "events", "edges"):
                 await self._access.delete_many(kind, {})
 
     async def write(self, kind: str, records: Sequence[Record]) -> None:
@@ -147,6 +156,17 @@ class MongoWhole:
         events = [{**documents.of_event(event), "order": ObjectId()} for story in stories for event in story.events]
         await self._access.insert("deliveries", [_of_story(story) for story in stories])
         await self._access.insert("events", events)
+        await self._write_flights(stories)
+
+    async def _write_flights(self, stories: Sequence[Story]) -> None:
+        """What is in flight is told by the lease of its account, which nobody holds yet."""
+        flying: dict[str, list[str]] = defaultdict(list)
+        for story in stories:
+            if story.delivery.state is DeliveryState.SENDING and story.delivery.account is not None:
+                flying[story.delivery.account].append(story.delivery.id)
+        for account, ids in flying.items():
+            told = {"$set": {f"claims.{ObjectId()}": ids}}
+            await self._access.update("leases", {"_id": account}, told, upsert=True)
 
     async def _write_counters(self, records: Sequence[Counter]) -> None:
         """All of a broadcast in its first slot."""

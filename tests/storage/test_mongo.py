@@ -298,8 +298,8 @@ async def test_an_intent_looks_at_no_more_than_it_names(
     db.command("profile", 2)
     assert len(await store.intend(lease, wanted, NOW)) == 150
     db.command("profile", 0)
-    read = [*db["system.profile"].find({"command.aggregate": "deliveries"})]
-    assert [one["planSummary"] for one in read] == ["IXSCAN { _id: 1 }"]
+    [one] = db["system.profile"].find({"ns": f"{db.name}.deliveries"})
+    assert (one["op"], one["planSummary"], one["docsExamined"]) == ("update", "IXSCAN { _id: 1 }", 150)
 
 
 # --- leases -------------------------------------------------------------------------------------------
