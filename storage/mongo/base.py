@@ -61,7 +61,7 @@ class Base:
     async def _read(self, run: Callable[[Access], Awaitable[T]]) -> T:
         """Reads, or makes a single write that needs no transaction."""
         with told():
-            return await run(self._connection.access)
+            return await self._connection.read(run)
 
     def _now(self) -> str | datetime:
         """What leases are compared with, as an expression."""

@@ -18,7 +18,7 @@ from storage.mongo.base import among
 from storage.mongo.connection import Access, Change, Document, Key, Unit, change_all
 from storage.mongo.edges import EVER, Place
 
-_PLACE = {"account": True, "broadcast": True, "channel": True, "due_at": True, "position": True}
+_PLACE = {"account": True, "broadcast": True, "channel": True, "turn": True, "position": True}
 #: What an attempt has no use for of a person.
 _PERSON = {"names": False, "search": False}
 #: What keeps people and conversations from being written to, as the indexes of those few have it.
@@ -75,11 +75,11 @@ async def _between(
 
 
 def _key(account: str, broadcast: str, place: tuple[Any, Any, Any]) -> Key:
-    return [*zip(("account", "broadcast", "due_at", "position", "_id"), (account, broadcast, *place), strict=True)]
+    return [*zip(("account", "broadcast", "turn", "position", "_id"), (account, broadcast, *place), strict=True)]
 
 
 def _place(document: Mapping[str, Any]) -> Place:
-    return document["due_at"], document["position"], document["_id"]
+    return document["turn"], document["position"], document["_id"]
 
 
 async def known(db: Access, found: Sequence[Mapping[str, Any]]) -> list[Due]:
@@ -127,7 +127,8 @@ class Claim:
         """Puts back what was claimed, if it was: whoever asked was told that it could not be written."""
         taken = await self._taken(unit)
         await unit.change("deliveries", [change_all([one["_id"] for one in taken], {"$set": {"state": "planned"}})])
-        await edges.hold_back(unit, ((one["account"], one["broadcast"], _place(one)) for one in taken))
+        due = (one for one in taken if one.get("turn") is not None)
+        await edges.hold_back(unit, ((one["account"], one["broadcast"], _place(one)) for one in due))
         moved = ((one["broadcast"], one.get("channel")) for one in taken)
         _count(unit, moved, DeliveryState.SENDING, DeliveryState.PLANNED)
 

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
-from pymongo import ReturnDocument, uri_parser
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import MongoClient, ReturnDocument, uri_parser
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
 from pymongo.errors import BulkWriteError, PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
@@ -30,6 +35,13 @@ Document = Mapping[str, Any]
 Change = dict[str, Any]
 Key = Sequence[tuple[str, Any]]  # of an index, field by field
 Run = Callable[["Unit"], Awaitable[T]]
+
+
+class Hop(Protocol):
+    """Does a call to the server where it may wait."""
+
+    async def __call__(self, call: Callable[[], T], /) -> T: ...
+
 
 _APP = "clarion"
 _OLDEST = (6, 0)
@@ -63,6 +75,7 @@ _IN_ONE_COMMAND = 1_000  # changes: a command is at most 16 MB
 _AT_ONCE = 10_000  # documents of one answer, where they fit into 16 MB
 
 LANES = 6  # transactions at once
+_THREADS = 4 * LANES  # for them, and for reads
 
 
 class OutcomeUnknown(StoreUnavailable):
@@ -86,14 +99,15 @@ def change_all(ids: Iterable[str], update: Document, **more: Any) -> Change:
 
 
 class Access:
-    """Reads and single writes, in a transaction if there is one."""
+    """Reads and single writes, in a transaction if there is one. `hop` takes each command to where it may wait."""
 
-    def __init__(self, db: AsyncIOMotorDatabase[dict[str, Any]], session: AsyncIOMotorClientSession | None) -> None:
+    def __init__(self, db: Database[dict[str, Any]], session: ClientSession | None, hop: Hop) -> None:
         self._db = db
         self._session = session
+        self._hop = hop
 
     async def one(self, collection: str, filter: Document, fields: Document | None = None) -> dict[str, Any] | None:
-        return await self._db[collection].find_one(filter, fields, session=self._session)
+        return await self._hop(lambda: self._db[collection].find_one(filter, fields, session=self._session))
 
     async def all(
         self,
@@ -117,26 +131,30 @@ class Access:
             cursor = cursor.hint(hint)
         if stretch is not None:
             cursor = cursor.min(list(stretch[0])).max(list(stretch[1]))
-        return await cursor.to_list(None)
+        return await self._hop(cursor.to_list)
 
     async def piped(self, collection: str, pipeline: Sequence[Document]) -> list[dict[str, Any]]:
-        cursor = self._db[collection].aggregate(list(pipeline), batchSize=_AT_ONCE, session=self._session)
-        return await cursor.to_list(None)
+        def run() -> list[dict[str, Any]]:
+            found = self._db[collection].aggregate(list(pipeline), batchSize=_AT_ONCE, session=self._session)
+            return found.to_list()
+
+        return await self._hop(run)
 
     async def count(self, collection: str, filter: Document) -> int:
-        return await self._db[collection].count_documents(filter, session=self._session)
+        return await self._hop(lambda: self._db[collection].count_documents(filter, session=self._session))
 
     async def distinct(self, collection: str, field: str) -> list[Any]:
-        return await self._db[collection].distinct(field, session=self._session)
+        return await self._hop(lambda: self._db[collection].distinct(field, session=self._session))
 
     async def insert(self, collection: str, documents: Sequence[dict[str, Any]]) -> None:
         if documents:
-            await self._db[collection].insert_many(documents, ordered=False, session=self._session)
+            into = self._db[collection]
+            await self._hop(lambda: into.insert_many(documents, ordered=False, session=self._session))
 
     async def insert_new(self, collection: str, document: dict[str, Any]) -> bool:
         """False where its id, or anything else that is unique, was there."""
         try:
-            await self._db[collection].insert_one(document, session=self._session)
+            await self._hop(lambda: self._db[collection].insert_one(document, session=self._session))
         except PyMongoError as error:
             if is_duplicate(error):
                 return False
@@ -147,23 +165,26 @@ class Access:
         self, collection: str, filter: Document, change: Document | Sequence[Document], *, upsert: bool = False
     ) -> int:
         """How many documents fitted: one, or none."""
-        result = await self._db[collection].update_one(filter, change, upsert=upsert, session=self._session)
+        stored = self._db[collection]
+        result = await self._hop(lambda: stored.update_one(filter, change, upsert=upsert, session=self._session))
         return result.matched_count
 
-    async def update_many(self, collection: str, filter: Document, change: Document) -> None:
-        await self._db[collection].update_many(filter, change, session=self._session)
+    async def update_many(self, collection: str, filter: Document, change: Document | Sequence[Document]) -> None:
+        await self._hop(lambda: self._db[collection].update_many(filter, change, session=self._session))
 
     async def updated(
         self, collection: str, filter: Document, change: Sequence[Document], *, milliseconds: int
     ) -> dict[str, Any] | None:
         """The one document as it is after the change, made if need be."""
-        return await self._db[collection].find_one_and_update(
-            filter,
-            list(change),
-            upsert=True,
-            return_document=ReturnDocument.AFTER,
-            session=self._session,
-            maxTimeMS=milliseconds,
+        return await self._hop(
+            lambda: self._db[collection].find_one_and_update(
+                filter,
+                list(change),
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+                session=self._session,
+                maxTimeMS=milliseconds,
+            )
         )
 
     async def change(self, collection: str, changes: Sequence[Change]) -> int:
@@ -172,25 +193,23 @@ class Access:
         fitted = 0
         for begin in range(0, len(changes), _IN_ONE_COMMAND):
             updates = changes[begin : begin + _IN_ONE_COMMAND]
-            command = {"update": collection, "updates": updates}
-            written = await self._db.command(command, session=self._session)
+            command = partial(self._db.command, {"update": collection, "updates": updates}, session=self._session)
+            written: Document = await self._hop(command)
             if written.get("writeErrors"):
-                raise BulkWriteError(written)
+                raise BulkWriteError(dict(written))
             fitted += int(written["n"])
         return fitted
 
     async def delete_many(self, collection: str, filter: Document) -> None:
-        await self._db[collection].delete_many(filter, session=self._session)
+        await self._hop(lambda: self._db[collection].delete_many(filter, session=self._session))
 
 
 class Unit(Access):
     """One transaction. What it adds to the counters and to the control version is written last, so that the
     documents which many share are held for the shortest time, and into a slot of this transaction's own."""
 
-    def __init__(
-        self, db: AsyncIOMotorDatabase[dict[str, Any]], session: AsyncIOMotorClientSession, slot: int
-    ) -> None:
-        super().__init__(db, session)
+    def __init__(self, db: Database[dict[str, Any]], session: ClientSession, slot: int) -> None:
+        super().__init__(db, session, _at_once)
         self._slot = slot
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.controls = 0
@@ -234,17 +253,17 @@ class _Lane:
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
-        self._session: AsyncIOMotorClientSession | None = None
+        self._session: ClientSession | None = None
 
-    async def begin(self, client: AsyncIOMotorClient[dict[str, Any]]) -> AsyncIOMotorClientSession:
+    def begin(self, client: MongoClient[dict[str, Any]]) -> ClientSession:
         if self._session is None:
-            self._session = await client.start_session()
+            self._session = client.start_session()
         return self._session
 
-    async def end(self) -> None:
+    def end(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            await session.end_session()
+            session.end_session()
 
 
 class Connection:
@@ -265,15 +284,21 @@ class Connection:
             write_concern=_MAJORITY,
             read_preference=ReadPreference.PRIMARY,
         )
-        self.access = Access(self._db, None)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="mongo")
+        self._closed = False
+        self._here = self._db.delegate
+        self.access = Access(self._here, None, self._apart)
         self._lanes = [_Lane(slot) for slot in reversed(slots)]
         self._free = asyncio.Semaphore(len(self._lanes))
 
     async def close(self) -> None:
         """Once no transaction is under way."""
-        for lane in self._lanes:
-            await lane.end()
-        self._client.close()
+        if not self._closed:
+            self._closed = True
+            for lane in self._lanes:
+                await self._apart(lane.end)
+            self._threads.shutdown(wait=False)
+            self._client.close()
 
     # --- what it talks to ---------------------------------------------------------------------------
 
@@ -310,6 +335,14 @@ class Connection:
         async with self._db[collection].watch(max_await_time_ms=1 * _SECONDS) as stream:
             yield stream
 
+    async def _apart(self, call: Callable[[], T]) -> T:
+        """In a thread that may wait for the server."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def read(self, run: Callable[[Access], Awaitable[T]]) -> T:
+        """All of its commands in one thread, with no way back to the loop between them."""
+        return await self._apart(lambda: _driven(run(Access(self._here, None, _at_once))))
+
     # --- transactions -------------------------------------------------------------------------------
 
     async def transact(self, run: Run[T]) -> tuple[T, int]:
@@ -320,7 +353,7 @@ class Connection:
             try:
                 return await self._persist(lane, run)
             except BaseException:
-                await lane.end()
+                await self._apart(lane.end)
                 raise
             finally:
                 self._lanes.append(lane)
@@ -329,9 +362,7 @@ class Connection:
         tries = _Tries()
         while True:
             try:
-                session = await lane.begin(self._client)
-                unit = Unit(self._db, session, lane.slot)
-                return await self._once(session, unit, run), unit.controls
+                return await self._apart(lambda: self._once(lane, run))
             except PyMongoError as error:
                 if not tries.may_go_on(error):
                     raise
@@ -339,33 +370,19 @@ class Connection:
                 await self.free_abandoned()
             await tries.pause()
 
-    async def _once(self, session: AsyncIOMotorClientSession, unit: Unit, run: Run[T]) -> T:
+    def _once(self, lane: _Lane, run: Run[T]) -> tuple[T, int]:
+        session = lane.begin(self._client.delegate)
+        unit = Unit(self._here, session, lane.slot)
         session.start_transaction(_SNAPSHOT, _MAJORITY, ReadPreference.PRIMARY)
         try:
-            answer = await run(unit)
-            await unit.write_counts()
+            answer = _driven(run(unit))
+            _driven(unit.write_counts())
         except BaseException:
             with suppress(PyMongoError):
-                await session.abort_transaction()
+                session.abort_transaction()
             raise
-        await self._commit(session)
-        return answer
-
-    async def _commit(self, session: AsyncIOMotorClientSession) -> None:
-        """Asks until it is told what became of it: a commit may be repeated, and is done once."""
-        clock = asyncio.get_running_loop()
-        deadline = clock.time() + _COMMIT_PATIENCE
-        while True:
-            try:
-                await session.commit_transaction()
-            except PyMongoError as error:
-                if not error.has_error_label("UnknownTransactionCommitResult"):
-                    raise
-                if clock.time() > deadline:
-                    raise OutcomeUnknown("MongoDB: the connection was lost in the middle of a write") from error
-                await asyncio.sleep(_LONGEST_PAUSE)
-            else:
-                return
+        _commit(session)
+        return answer, unit.controls
 
     async def free_abandoned(self) -> None:
         """Ends transactions that a process of ours began and left open when it died: MongoDB would keep what they
@@ -400,6 +417,38 @@ class Connection:
                     raise
             await self.free_abandoned()
             milliseconds = min(2 * milliseconds, 1 * _SECONDS)  # a server that is slow gets its time
+
+
+def _commit(session: ClientSession) -> None:
+    """Asks until it is told what became of it: a commit may be repeated, and is done once."""
+    deadline = time.monotonic() + _COMMIT_PATIENCE
+    while True:
+        try:
+            session.commit_transaction()
+        except PyMongoError as error:
+            if not error.has_error_label("UnknownTransactionCommitResult"):
+                raise
+            if time.monotonic() > deadline:
+                raise OutcomeUnknown("MongoDB: the connection was lost in the middle of a write") from error
+            time.sleep(_LONGEST_PAUSE)
+        else:
+            return
+
+
+async def _at_once(call: Callable[[], T]) -> T:
+    """Where waiting is no harm already."""
+    return call()
+
+
+def _driven(run: Awaitable[T]) -> T:
+    """What comes of something that waits for nothing but what is done `_at_once`."""
+    steps = run.__await__()
+    try:
+        next(steps)
+    except StopIteration as end:
+        answer: T = end.value
+        return answer
+    raise RuntimeError("a unit of work waited for something else than its database")
 
 
 class _Tries:

@@ -116,8 +116,14 @@ def of_delivery(value: Delivery) -> dict[str, Any]:
             "conversation": value.conversation,
             **of_progress(value),
             **of_marks(value),
+            "turn": micros_or_none(value.due_at),
         }
     )
+
+
+def of_turn(value: Delivery) -> dict[str, Any]:
+    """By what it is found when due. What ends keeps it, so that an end writes no index."""
+    return {"turn": micros_or_none(value.due_at)} if value.state is DeliveryState.PLANNED else {}
 
 
 def of_progress(value: Delivery) -> dict[str, Any]:

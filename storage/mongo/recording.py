@@ -99,7 +99,7 @@ class Recording:
     def _note(self, stored: dict[str, Any], result: Result) -> None:
         """Only what is another than it was is written."""
         after = result.delivery
-        values = documents.of_progress(after)
+        values = documents.of_progress(after) | documents.of_turn(after)
         moved = {name: value for name, value in values.items() if stored.get(name) != value}
         update: dict[str, Any] = {"$set": moved}
         if after.state is DeliveryState.SENDING:

@@ -124,6 +124,7 @@ async def _untie_states(connection: Connection) -> None:
         flying[one["account"]].append(one["_id"])
     for account, ids in flying.items():
         await connection.access.update("leases", {"_id": account}, {"$set": {"claims.before": ids}}, upsert=True)
+    await connection.access.update_many("deliveries", {"state": "planned"}, [{"$set": {"turn": "$due_at"}}])
     try:
         await connection.command({"dropIndexes": "deliveries", "index": "due"})
     except PyMongoError as error:
@@ -136,7 +137,7 @@ _STATELESS = Migration(
     "no index is written when a delivery changes its state",
     {
         # What was planned where, each broadcast of an account in the order in which it is due, from its edge on.
-        "deliveries": (Index("in_turn", {"account": 1, "broadcast": 1, "due_at": 1, "position": 1, "_id": 1}),),
+        "deliveries": (Index("in_turn", {"account": 1, "broadcast": 1, "turn": 1, "position": 1, "_id": 1}),),
         "edges": (),
         # Those few who may not be written to.
         "recipients": (Index("unsubscribed", {"_id": 1, "unsubscribed_at": 1}, only=UNSUBSCRIBED),),
