@@ -1,6 +1,8 @@
 """The connection: the one file that knows motor, which is to give way to PyMongo's own asynchronous client.
 
-What the rest of the store sees of it are `Access`, for reads and single writes, and `Unit`, one transaction.
+What the rest of the store sees of it are `Access`, for reads and single writes, and `Unit`, one transaction. All
+commands of one call are given from one thread, through the client that motor wraps: a way back to the loop between
+them would cost as much as they do.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -98,16 +100,25 @@ def change_all(ids: Iterable[str], update: Document, **more: Any) -> Change:
     return {"q": {"_id": {"$in": [*ids]}, **more}, "u": update, "upsert": False, "multi": True, "hint": "_id_"}
 
 
+class _Places:
+    """A database with its collections, which the driver would make anew each time."""
+
+    def __init__(self, db: Database[dict[str, Any]]) -> None:
+        self.db = db
+        self.collection = cache(db.get_collection)
+
+
 class Access:
     """Reads and single writes, in a transaction if there is one. `hop` takes each command to where it may wait."""
 
-    def __init__(self, db: Database[dict[str, Any]], session: ClientSession | None, hop: Hop) -> None:
-        self._db = db
+    def __init__(self, places: _Places, session: ClientSession | None, hop: Hop) -> None:
+        self._db = places.db
+        self._at = places.collection
         self._session = session
         self._hop = hop
 
     async def one(self, collection: str, filter: Document, fields: Document | None = None) -> dict[str, Any] | None:
-        return await self._hop(lambda: self._db[collection].find_one(filter, fields, session=self._session))
+        return await self._hop(lambda: self._at(collection).find_one(filter, fields, session=self._session))
 
     async def all(
         self,
@@ -122,7 +133,7 @@ class Access:
         stretch: tuple[Key, Key] | None = None,
     ) -> list[dict[str, Any]]:
         """`stretch`: of the index in `hint`, from the first key on up to the second, which is not in it."""
-        cursor = self._db[collection].find(
+        cursor = self._at(collection).find(
             filter, fields, limit=limit, skip=skip, batch_size=_AT_ONCE, session=self._session
         )
         if sort:
@@ -135,26 +146,26 @@ class Access:
 
     async def piped(self, collection: str, pipeline: Sequence[Document]) -> list[dict[str, Any]]:
         def run() -> list[dict[str, Any]]:
-            found = self._db[collection].aggregate(list(pipeline), batchSize=_AT_ONCE, session=self._session)
+            found = self._at(collection).aggregate(list(pipeline), batchSize=_AT_ONCE, session=self._session)
             return found.to_list()
 
         return await self._hop(run)
 
     async def count(self, collection: str, filter: Document) -> int:
-        return await self._hop(lambda: self._db[collection].count_documents(filter, session=self._session))
+        return await self._hop(lambda: self._at(collection).count_documents(filter, session=self._session))
 
     async def distinct(self, collection: str, field: str) -> list[Any]:
-        return await self._hop(lambda: self._db[collection].distinct(field, session=self._session))
+        return await self._hop(lambda: self._at(collection).distinct(field, session=self._session))
 
     async def insert(self, collection: str, documents: Sequence[dict[str, Any]]) -> None:
         if documents:
-            into = self._db[collection]
+            into = self._at(collection)
             await self._hop(lambda: into.insert_many(documents, ordered=False, session=self._session))
 
     async def insert_new(self, collection: str, document: dict[str, Any]) -> bool:
         """False where its id, or anything else that is unique, was there."""
         try:
-            await self._hop(lambda: self._db[collection].insert_one(document, session=self._session))
+            await self._hop(lambda: self._at(collection).insert_one(document, session=self._session))
         except PyMongoError as error:
             if is_duplicate(error):
                 return False
@@ -165,19 +176,19 @@ class Access:
         self, collection: str, filter: Document, change: Document | Sequence[Document], *, upsert: bool = False
     ) -> int:
         """How many documents fitted: one, or none."""
-        stored = self._db[collection]
+        stored = self._at(collection)
         result = await self._hop(lambda: stored.update_one(filter, change, upsert=upsert, session=self._session))
         return result.matched_count
 
     async def update_many(self, collection: str, filter: Document, change: Document | Sequence[Document]) -> None:
-        await self._hop(lambda: self._db[collection].update_many(filter, change, session=self._session))
+        await self._hop(lambda: self._at(collection).update_many(filter, change, session=self._session))
 
     async def updated(
         self, collection: str, filter: Document, change: Sequence[Document], *, milliseconds: int
     ) -> dict[str, Any] | None:
         """The one document as it is after the change, made if need be."""
         return await self._hop(
-            lambda: self._db[collection].find_one_and_update(
+            lambda: self._at(collection).find_one_and_update(
                 filter,
                 list(change),
                 upsert=True,
@@ -201,15 +212,15 @@ class Access:
         return fitted
 
     async def delete_many(self, collection: str, filter: Document) -> None:
-        await self._hop(lambda: self._db[collection].delete_many(filter, session=self._session))
+        await self._hop(lambda: self._at(collection).delete_many(filter, session=self._session))
 
 
 class Unit(Access):
     """One transaction. What it adds to the counters and to the control version is written last, so that the
     documents which many share are held for the shortest time, and into a slot of this transaction's own."""
 
-    def __init__(self, db: Database[dict[str, Any]], session: ClientSession, slot: int) -> None:
-        super().__init__(db, session, _at_once)
+    def __init__(self, places: _Places, session: ClientSession, slot: int) -> None:
+        super().__init__(places, session, _at_once)
         self._slot = slot
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.controls = 0
@@ -286,7 +297,7 @@ class Connection:
         )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="mongo")
         self._closed = False
-        self._here = self._db.delegate
+        self._here = _Places(self._db.delegate)
         self.access = Access(self._here, None, self._apart)
         self._lanes = [_Lane(slot) for slot in reversed(slots)]
         self._free = asyncio.Semaphore(len(self._lanes))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from broadcast.evolve import maker
 from broadcast.model import (
     Attempt,
     ChannelName,
@@ -33,6 +34,10 @@ from storage.codec import instant, instant_or_none, json_text, micros, micros_or
 
 Document = Mapping[str, Any]
 T = TypeVar("T")
+
+_delivery_of = maker(Delivery)
+_recipient_of = maker(Recipient)
+_conversation_of = maker(Conversation)
 
 _CHANNELS: dict[str | None, ChannelName | None] = {None: None, **{str(member): member for member in ChannelName}}
 _REASONS: dict[str | None, Reason | None] = {None: None, **{str(member): member for member in Reason}}
@@ -74,7 +79,7 @@ def delivery(document: Document) -> Delivery:
     back."""
     get = document.get
     begun = document.get("intent", document) if document["state"] == "sending" else document
-    return Delivery(
+    return _delivery_of(
         document["_id"],
         document["broadcast"],
         document["recipient"],
@@ -169,7 +174,7 @@ def of_marks(value: Delivery) -> dict[str, Any]:
 @_named("recipient")
 def recipient(document: Document) -> Recipient:
     get = document.get
-    return Recipient(
+    return _recipient_of(
         document["_id"],
         get("external_id"),
         get("email"),
@@ -219,10 +224,10 @@ def of_recipient(value: Recipient) -> dict[str, Any]:
 
 @_named("conversation")
 def conversation(document: Document) -> Conversation:
-    return Conversation(
+    return _conversation_of(
         document["_id"],
         document["account"],
-        ChannelName(document["channel"]),
+        _CHANNELS[document["channel"]],
         document["recipient"],
         document["user_id"],
         orjson.loads(document["reference"]),

@@ -93,8 +93,9 @@ class Recording:
     def _takes(self, stored: Mapping[str, Any], result: Result) -> bool:
         if stored["state"] != result.before or stored.get("account") != self._account:
             return False
-        was = tuple(stored.get(name) for name in changes.RUNG)
-        return not changes.moves_on(result) or was != changes.rung_of(result.delivery)
+        if not changes.moves_on(result):
+            return True
+        return tuple(stored.get(name) for name in changes.RUNG) != changes.rung_of(result.delivery)
 
     def _note(self, stored: dict[str, Any], result: Result) -> None:
         """Only what is another than it was is written."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from broadcast.model import (
     EventType,
 )
 from broadcast.ports import DeliveryFilter, Lease, Page, Store
+from storage.codec import micros
 from storage.errors import CannotOpen, TooNew, Undecodable
-from storage.mongo import MongoStore, campaigns, connection
+from storage.mongo import MongoStore, campaigns, connection, edges, ledger
+from storage.mongo.connection import Connection
 from storage.mongo.schema import MIGRATIONS
 from storage.open import open_store
 from tests import mongod
@@ -42,6 +45,7 @@ from tests.storage.builders import (
     launch,
     populate,
     receipt,
+    recipient,
     sent,
 )
 
@@ -203,6 +207,27 @@ async def test_an_upgrade_tells_of_every_broadcast_when_it_ended(
         assert [*database(client, url).broadcasts.find()] == written
 
 
+async def test_an_upgrade_finds_what_is_due_and_in_flight(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """As an older version left them; upgrading again changes nothing."""
+    store = await opened()
+    lease, [ann, ben] = await launch(store, "ann", "ben")
+    await store.intend(lease, [replace(ann, sends=1, rung_at=NOW)], NOW)
+    db = database(client, url)
+    db.deliveries.update_many({}, {"$unset": {"turn": "", "intent": ""}})
+    db.deliveries.update_one({"_id": ann.id}, {"$set": {"sends": 1, "rung_at": micros(NOW)}})
+    db.leases.update_many({}, {"$unset": {"claims": ""}})
+    db.deliveries.create_index("state", name="due")
+    for _ in range(2):
+        db.meta.update_one({"_id": "schema"}, {"$set": {"version": 3}})
+        upgraded = await opened()
+        assert await due(upgraded) == [ben.id]
+        [flying] = await upgraded.in_flight(lease)
+        assert flying.delivery == replace(ann, state=S.SENDING, sends=1, rung_at=NOW)
+        assert "due" not in db.deliveries.index_information()
+
+
 @pytest.mark.parametrize(
     ("command", "code", "kind", "words"),
     [
@@ -300,6 +325,142 @@ async def test_an_intent_looks_at_no_more_than_it_names(
     db.command("profile", 0)
     [one] = db["system.profile"].find({"ns": f"{db.name}.deliveries"})
     assert (one["op"], one["planSummary"], one["docsExamined"]) == ("update", "IXSCAN { _id: 1 }", 150)
+
+
+async def test_no_way_of_a_delivery_writes_an_index(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """Neither its intent nor its end: of one field in an index the keys of all are made anew."""
+    store = await opened()
+    lease, [ann] = await launch(store, "ann")
+    deliveries = database(client, url).deliveries
+    indexed = {"_id"}
+    for index in deliveries.list_indexes():
+        indexed |= {*index["key"], *index.get("partialFilterExpression", {})}
+    before = deliveries.find_one()
+    result = sent(ann)
+    await store.intend(lease, [replace(ann, sends=1, rung_at=NOW)], NOW)
+    await store.record(lease, [replace(result, delivery=replace(result.delivery, due_at=None))])
+    after = deliveries.find_one()
+    written = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+    assert written > {"state", "due_at"}
+    assert written & indexed == set()
+
+
+# --- edges --------------------------------------------------------------------------------------------
+
+
+async def send(store: Store, lease: Lease, planned: Sequence[Delivery]) -> None:
+    assert len(await store.intend(lease, planned, NOW)) == len(planned)
+    assert len(await store.record(lease, [sent(one) for one in planned])) == len(planned)
+
+
+async def due(store: Store, *, after: tuple[datetime, int, str] | None = None, limit: int = 100) -> list[str]:
+    found = await store.due(ACCOUNT, broadcast="brd_1", until=at(60), after=after, limit=limit)
+    return [one.delivery.id for one in found]
+
+
+async def test_what_was_sent_is_not_gone_through_again(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """Once it was found that nothing is planned there, whatever asks begins behind it."""
+    store = await opened()
+    lease, planned = await launch(store, *[f"n{number:03}" for number in range(200)])
+    await store.next_due(ACCOUNT)
+    await send(store, lease, planned[:150])
+    assert len(await due(store)) == 50
+    db = database(client, url)
+    db.command("profile", 2)
+    assert len(await due(store, limit=10)) == 10
+    assert await store.next_due(ACCOUNT) == NOW
+    db.command("profile", 0)
+    read = [*db["system.profile"].find({"op": "query", "ns": f"{db.name}.deliveries"})]
+    assert len(read) == 2
+    assert max(one["keysExamined"] for one in read) <= 12
+
+
+async def test_an_edge_follows_whoever_reads_behind_it(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that goes on from where it was asks for the first no more: every now and then it is looked for."""
+    monkeypatch.setattr(ledger, "_LOOK_BACK", 20)
+    store = await opened()
+    lease, planned = await launch(store, *[f"n{number:03}" for number in range(60)])
+    after = None
+    for begin in range(0, 60, 10):
+        assert len(await due(store, after=after, limit=10)) == 10
+        last = planned[begin + 9]
+        after = (NOW, last.position, last.id)
+        await send(store, lease, planned[begin : begin + 10])
+    assert database(client, url).edges.find_one()["place"][1] >= 30
+
+
+async def replan(store: Store, lease: Lease, early: Delivery) -> None:
+    await store.record(lease, [replace(absent(early), delivery=replace(early, attempts=1, attempted_at=NOW))])
+
+
+async def plan_late(store: Store, lease: Lease, early: Delivery) -> None:
+    await store.plan([early])
+
+
+@pytest.mark.parametrize("becomes_planned", [replan, plan_late])
+async def test_what_becomes_planned_before_an_edge_is_found(
+    opened: Opener, becomes_planned: Callable[[Store, Lease, Delivery], Awaitable[None]]
+) -> None:
+    """By whomever it is planned, or put back."""
+    store, other = await opened(), await opened()
+    lease, planned = await launch(store, *(f"n{number}" for number in range(6)))
+    await store.save_recipients([recipient("early")])
+    await store.save_conversations([conversation("early")])
+    await store.next_due(ACCOUNT)
+    await send(store, lease, planned[:4])
+    left = [one.id for one in planned[4:]]
+    assert await due(store) == left
+    early = delivery("early", position=0, due_at=at(-60))
+    if becomes_planned is replan:
+        early = replace(planned[5], due_at=at(-60))
+        left.remove(early.id)
+    await becomes_planned(other if becomes_planned is plan_late else store, lease, early)
+    for one in (store, other):
+        assert await due(one) == [early.id, *left]
+        assert await one.next_due(ACCOUNT) == at(-60)
+
+
+async def test_an_edge_is_not_moved_over_what_was_planned_meanwhile(url: str, opened: Opener) -> None:
+    """Who looked before does not know of it."""
+    store = await opened()
+    lease, planned = await launch(store, "ann", "ben")
+    db = Connection(url, slots=range(1))
+    try:
+        seen = await edges.edge(db.access, ACCOUNT, "brd_1")
+        behind = (micros(at(30)), 0, "")
+        await replan(store, lease, replace(planned[0], due_at=at(10)))
+        await edges.move_on(db.access, ACCOUNT, "brd_1", seen, behind)
+        assert await due(store) == [planned[1].id, planned[0].id]
+        now_seen = await edges.edge(db.access, ACCOUNT, "brd_1")
+        await edges.move_on(db.access, ACCOUNT, "brd_1", now_seen, behind)
+        assert await due(store) == []
+    finally:
+        await db.close()
+
+
+# --- what is in flight --------------------------------------------------------------------------------
+
+
+async def test_another_process_is_told_what_is_in_flight(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """By the lease, which forgets what landed, whoever claimed it."""
+    store, other = await opened(), await opened()
+    lease, planned = await launch(store, *(f"n{number}" for number in range(6)))
+    await send(store, lease, planned[:2])
+    await store.intend(lease, planned[2:4], NOW)
+    await store.intend(lease, planned[4:5], NOW, after=[sent(planned[2])])
+    assert [one.delivery.id for one in await other.in_flight(lease)] == [planned[3].id, planned[4].id]
+    await other.record(lease, [sent(planned[3]), sent(planned[4])])
+    await other.record(lease, [])
+    assert await other.in_flight(lease) == []
+    assert database(client, url).leases.find_one({"_id": ACCOUNT})["claims"] == {}
 
 
 # --- leases -------------------------------------------------------------------------------------------
