@@ -5,9 +5,13 @@ takes nothing of it along. Whatever the port calls one transaction is one. They 
 in documents of its own (`Unit`), an account's batches follow one another (`Ledger`), and what must not happen at
 once writes the same document, so that MongoDB itself lets only one of the two through.
 
-    intend   the lease, then the deliveries still planned, read and moved to `sending`
-    record   the lease, then each delivery with its line, and what the answer told of its conversation
+    intend   the lease with what is claimed, then who may not be written to, then the deliveries still planned
+    record   the lease, then each delivery with its line, what is planned again (`edges`), and what the answer told
+             of its conversation
     last     the counters, then the control version; then the commit
+
+No change of a delivery's state writes an index, which would cost more than all the rest. What is due is looked for
+from an edge on (`edges`), what is in flight is told by the lease (`claiming`).
 
 A host that dies in the middle leaves a transaction open. Whoever takes over its account, or finds it in the way,
 ends it; without the right to, MongoDB does after a minute.

@@ -351,8 +351,14 @@ class Connection:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def read(self, run: Callable[[Access], Awaitable[T]]) -> T:
-        """All of its commands in one thread, with no way back to the loop between them."""
-        return await self._apart(lambda: _driven(run(Access(self._here, None, _at_once))))
+        """All of its commands in one thread, with no way back to the loop between them. None is told of less than
+        one before it was."""
+
+        def driven() -> T:
+            with self._client.delegate.start_session(causal_consistency=True) as session:
+                return _driven(run(Access(self._here, session, _at_once)))
+
+        return await self._apart(driven)
 
     # --- transactions -------------------------------------------------------------------------------
 
