@@ -30,39 +30,50 @@ CLOSED: Document = {
 
 async def due(db: Access, account: str, broadcast: str, *, last: int, after: Place | None, limit: int) -> list[Due]:
     """Those whose person and conversation are known."""
-    found: list[Due] = []
-    while True:
-        planned = await _planned(db, account, broadcast, last, after, limit, documents.DELIVERY)
-        found += await known(db, planned)
-        if len(found) >= limit or len(planned) < limit:
-            return found[:limit]
-        after = _place(planned[-1])
-
-
-async def any_planned(db: Access, account: str, broadcast: str) -> bool:
-    return bool(await _planned(db, account, broadcast, EVER, None, 1, _PLACE))
-
-
-async def _planned(
-    db: Access, account: str, broadcast: str, last: int, after: Place | None, limit: int, fields: Document
-) -> list[dict[str, Any]]:
-    """In order. Where they are read from the first one on, the edge moves there."""
     if after is not None:
-        due_at, position, id = after
-        return await _between(db, account, broadcast, (due_at, position, id + "\0"), last, limit, fields)
+        return (await _known_between(db, account, broadcast, _behind(after), last, limit))[1]
     edge = await edges.edge(db, account, broadcast)
-    found = await _between(db, account, broadcast, edge.place, last, limit, fields)
-    if found or last == EVER:
-        await edges.move_on(db, account, broadcast, edge, _place(found[0]) if found else None)
+    first, found = await _known_between(db, account, broadcast, edge.place, last, limit)
+    if first is not None or last == EVER:
+        await edges.move_on(db, account, broadcast, edge, first)
     return found
 
 
+async def any_planned(db: Access, account: str, broadcast: str) -> bool:
+    edge = await edges.edge(db, account, broadcast)
+    planned = await _between(db, account, broadcast, edge.place, EVER, 1, _PLACE)
+    await edges.move_on(db, account, broadcast, edge, _place(planned[0]) if planned else None)
+    return bool(planned)
+
+
+async def _known_between(
+    db: Access, account: str, broadcast: str, begin: Place, last: int, limit: int
+) -> tuple[Place | None, list[Due]]:
+    """With the place of the first, known or not."""
+    first: Place | None = None
+    found: list[Due] = []
+    while True:
+        planned = await _between(db, account, broadcast, begin, last, limit, documents.DELIVERY)
+        if first is None and planned:
+            first = _place(planned[0])
+        found += await known(db, planned)
+        if len(found) >= limit or len(planned) < limit:
+            return first, found[:limit]
+        begin = _behind(_place(planned[-1]))
+
+
+def _behind(place: Place) -> Place:
+    due_at, position, id = place
+    return due_at, position, id + "\0"
+
+
 async def _between(
-    db: Access, account: str, broadcast: str, first: Place, last: int, limit: int, fields: Document
+    db: Access, account: str, broadcast: str, begin: Place, last: int, limit: int, fields: Document
 ) -> list[dict[str, Any]]:
-    if first[0] > last:
+    """In order, the place itself included."""
+    if begin[0] > last:
         return []
-    stretch = _key(account, broadcast, first), _key(account, broadcast, (last + 1, MinKey(), MinKey()))
+    stretch = _key(account, broadcast, begin), _key(account, broadcast, (last + 1, MinKey(), MinKey()))
     return await db.all(
         "deliveries",
         {"state": "planned"},
