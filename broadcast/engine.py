@@ -87,10 +87,10 @@ class Options:
     that is shut out."""
 
     concurrency: int = 64
-    ahead: int = 128
+    ahead: int = 256
     lead: timedelta = timedelta(milliseconds=250)
     load: int = 1_000
-    page: int = 250
+    page: int = 500
     window: timedelta = timedelta(seconds=60)
     store_retry: timedelta = timedelta(seconds=1)
     presence_retry: timedelta = timedelta(seconds=10)
