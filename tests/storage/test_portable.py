@@ -234,11 +234,15 @@ async def test_rows_are_those_that_the_store_itself_writes(sqlite: str, tmp_path
     assert tables(tmp_path / "to.db") == tables(tmp_path / "from.db")
 
 
+#: What belongs to one database alone, and what an intent says in the document's stead.
+OWN = ("order", "touched", "intent", "sends", "rung_at")
+
+
 def collections(config: pytest.Config, url: str) -> dict[str, list[str]]:
     """Every document as it is kept, but for those with ids of their own; a field that is none is none at all."""
     database = mongod.databases(config).client[url.rpartition("/")[2].partition("?")[0]]
     return {
-        name: sorted(map(described, database[name].find({}, {"order": 0, "touched": 0, "claim": 0})))
+        name: sorted(map(described, database[name].find({}, dict.fromkeys(OWN, 0))))
         for name in {*KINDS, "events"} - {"tally", "waiting"}
     }
 
