@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from email.utils import formatdate
 from functools import partial
 from urllib.parse import urlsplit
 
 import structlog
-from aiohttp import HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp import web
 
 from bot.accounts import Accounts, ConfiguredAccount
 from bot.channels.webhook import BODY_LIMIT, Received
@@ -79,7 +76,9 @@ class Webhooks:
 
     async def _respond(self, request: web.Request, received: Received, deeds: list[Deed]) -> web.StreamResponse:
         """The platform's answer first, then people's: some show messages in the order they were sent."""
-        response = _response(request, received)
+        response = web.Response(status=received.status, body=received.body)
+        if received.body is not None:
+            response.content_type = received.content_type
         try:
             if deeds:
                 await response.prepare(request)
@@ -100,43 +99,6 @@ class Webhooks:
             count=self.refused[f"{one.key} {received.refused}"],
         )
         return web.Response(status=received.status)
-
-
-def _response(request: web.Request, received: Received) -> web.StreamResponse:
-    if received.body is None and received.status == 200 and request.keep_alive and request.version == HttpVersion11:
-        return _Ok()
-    response = web.Response(status=received.status, body=received.body)
-    if received.body is not None:
-        response.content_type = received.content_type
-    return response
-
-
-class _Ok(web.StreamResponse):
-    """200 without a body on a connection that stays open, as nearly every callback is answered. It is ready to be
-    written but for its date; putting it together each time took longer than reading the callback."""
-
-    keep_alive = True
-    _is_written = False
-    _second, _text = 0, b""
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Written whole, and once: whoever has people to answer calls this first, then aiohttp does."""
-        if not self._is_written:
-            self._is_written = True
-            await request.writer.write(self._of(int(time.time())))
-            await request.writer.write_eof()
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to write."""
-
-    @classmethod
-    def _of(cls, second: int) -> bytes:
-        if second != cls._second:
-            date = formatdate(second, usegmt=True)
-            cls._text = f"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: {date}\r\n\r\n".encode()
-            cls._second = second
-        return cls._text
 
 
 async def _body(request: web.Request) -> bytes | None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 
 import aiohttp
 import orjson
@@ -102,43 +99,6 @@ async def test_what_is_verified_is_stored_before_the_answer(telegram: Served) ->
     answer = await telegram.post(PATH, orjson.dumps(UPDATE), **SECRET)
     assert answer.status == 200
     assert await telegram.store.conversation(KEY, ANN) is not None
-
-
-async def test_a_connection_stays_open_for_the_next_callback(telegram: Served) -> None:
-    """Each is answered whole, with nothing in it but when."""
-    first, second = await exchange(telegram, "HTTP/1.1", 1), await exchange(telegram, "HTTP/1.1", 2)
-    assert [one.count(b"HTTP/1.1 200 OK\r\n") for one in (first, second)] == [1, 2]
-    lines = second.split(b"\r\n\r\n")[1].split(b"\r\n")
-    date = parsedate_to_datetime(lines.pop().removeprefix(b"Date: ").decode())
-    assert lines == [b"HTTP/1.1 200 OK", b"Content-Length: 0"]
-    assert abs(datetime.now(UTC) - date) < timedelta(minutes=1)
-
-
-@pytest.mark.parametrize(("version", "header"), [("HTTP/1.0", ""), ("HTTP/1.1", "Connection: close\r\n")])
-async def test_a_connection_is_closed_when_the_platform_wants_it_so(
-    telegram: Served, version: str, header: str
-) -> None:
-    """What comes behind the first callback is not read."""
-    told = await exchange(telegram, version, 2, header)
-    assert told.count(b" 200 OK\r\n") == 1
-
-
-async def exchange(one: Served, version: str, callbacks: int, header: str = "") -> bytes:
-    """What is answered to so many callbacks on one connection."""
-    body = orjson.dumps(UPDATE)
-    [secret] = SECRET.items()
-    head = f"POST {PATH} {version}\r\nHost: x\r\n{header}{': '.join(secret)}\r\nContent-Length: {len(body)}\r\n\r\n"
-    reader, writer = await asyncio.open_connection(one.client.host, one.client.port)
-    told = b""
-    try:
-        for _ in range(callbacks):
-            writer.write(head.encode() + body)
-            told += await reader.readuntil(b"\r\n\r\n")
-    except (ConnectionError, asyncio.IncompleteReadError):
-        pass
-    finally:
-        writer.close()
-    return told
 
 
 async def test_a_repeated_callback_counts_once(telegram: Served) -> None:
