@@ -66,7 +66,7 @@ async def graph() -> AsyncIterator[Graph]:
 
 @pytest.fixture
 async def presence(graph: Graph) -> AsyncIterator[GraphPresence]:
-    provider = GraphPresence(Tokens(), url=graph.url, connect_seconds=0.3, total_seconds=1.3)
+    provider = GraphPresence(Tokens(), url=graph.url, connect_seconds=2.0, total_seconds=2.5)
     yield provider
     await provider.close()
 
