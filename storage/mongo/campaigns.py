@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from broadcast.errors import Conflict
@@ -107,11 +108,10 @@ class Campaigns(Base):
             version = await self.control_version()
             if version != seen:
                 return version
-            try:
-                patience = _LOOK_SECONDS if self._told_at_once else _POLL_SECONDS
-                await asyncio.wait_for(changed.wait(), patience)
-            except TimeoutError:
-                continue
+            patience = _LOOK_SECONDS if self._told_at_once else _POLL_SECONDS
+            with suppress(TimeoutError):  # not `wait_for`, which loses a cancellation that meets a change
+                async with asyncio.timeout(patience):
+                    await changed.wait()
 
 
 def _campaign(document: Mapping[str, Any]) -> Campaign:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from broadcast.errors import Conflict
@@ -138,10 +139,9 @@ class Campaigns(Base):
             version = await self.control_version()
             if version != seen:
                 return version
-            try:
-                await asyncio.wait_for(changed.wait(), _POLL_SECONDS)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):  # not `wait_for`, which loses a cancellation that meets a change
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await changed.wait()
 
 
 def _span(page: Page) -> dict[str, Any]:

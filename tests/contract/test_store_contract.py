@@ -1071,6 +1071,22 @@ async def test_whoever_waits_may_stop(store: Store) -> None:
     await store.ping()
 
 
+async def test_a_wait_that_is_stopped_while_it_is_woken(store: Store) -> None:
+    """The cancellation is not lost; whoever watches in a loop would never end."""
+    stopped = 0
+    for turns in range(40):
+        waiting = asyncio.create_task(store.wait_control(await store.control_version()))
+        await asyncio.sleep(0.005)
+        await store.save_broadcast(broadcast(f"brd_{turns}"), expected=None)
+        for _ in range(turns % 8):
+            await asyncio.sleep(0)
+        if waiting.cancel():
+            stopped += 1
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+    assert stopped
+
+
 async def test_counters_start_at_nothing(store: Store) -> None:
     """A broadcast without deliveries, or unknown, has none; what went back to zero is not told."""
     assert await store.tally("brd_x") == {}
