@@ -77,12 +77,6 @@ def merged(stored: Conversation | None, given: Conversation) -> Conversation:
     )
 
 
-def in_turn(deliveries: Iterable[Delivery]) -> list[Delivery]:
-    """In the order in which they will go. What goes at one time is then kept side by side: a claim reads few pages,
-    and its outcomes write few."""
-    return sorted(deliveries, key=lambda one: (one.due_at is None, one.due_at, one.position))
-
-
 def only_seen(stored: Conversation, kept: Conversation) -> bool:
     """Whether nothing is new but when somebody was seen."""
     return stored.recipient == kept.recipient and stored.state is kept.state and stored.reference == kept.reference

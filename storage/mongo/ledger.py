@@ -212,8 +212,7 @@ async def _plan(unit: Unit, deliveries: Sequence[Delivery], attempts: Sequence[A
     for attempt in attempts:
         if attempt.delivery in new:
             lines[attempt.delivery].append(attempt)
-    in_turn = changes.in_turn(new.values())
-    await unit.insert("deliveries", [_with_lines(one, lines.get(one.id, ())) for one in in_turn])
+    await unit.insert("deliveries", [_with_lines(one, lines.get(one.id, ())) for one in reversed(new.values())])
     await edges.hold_back(unit, edges.planned(new.values()))
     _count_plan(unit, new.values(), lines)
     unit.raise_control()
