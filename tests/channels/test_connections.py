@@ -95,13 +95,6 @@ async def serve() -> AsyncIterator[Start]:
         yield start
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[Http]:
-    client = Http(HttpSettings(connect=2.0, total=4.0, body_limit=1000))
-    yield client
-    await client.close()
-
-
 async def _until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not holds():  # noqa: ASYNC110 - what is waited for happens in the kernel

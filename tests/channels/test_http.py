@@ -52,13 +52,6 @@ def _this_task() -> asyncio.Task[None]:
     return task
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[Http]:
-    client = Http(HttpSettings(connect=2.0, total=4.0, body_limit=1000))
-    yield client
-    await client.close()
-
-
 async def _request(reader: asyncio.StreamReader) -> None:
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
