@@ -774,9 +774,9 @@ class Engine:
             else:
                 if trouble is not None:
                     self._look()  # the senders may go on
-                if trouble is not None and trouble == self.status.trouble:
-                    self.status.trouble = None
-                    log.info("store", action="store_available", account=self._account.key)
+                    if trouble == self.status.trouble:
+                        self.status.trouble = None
+                        log.info("store", action="store_available", account=self._account.key)
                 return done
 
     def _tell_slow(self, took: timedelta) -> None:
