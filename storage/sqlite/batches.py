@@ -18,6 +18,7 @@ Row = Sequence[Any]
 
 #: Rows in one statement at most; smaller powers of two take what is left, so that few statements are ever prepared.
 _MOST = 64
+#: Where rows of nothing may be added, their number is a multiple of this: again, so that few are prepared.
 _STEP = 8
 
 
