@@ -6,7 +6,8 @@ and sleeps until the next due moment or a wake-up. It decides nothing that `atte
 
 One turn of the loop:
 
-    load      what is due within the next minute, into memory, by broadcast in order of (due, plan)
+    load      what is due within the next minute, into memory, by broadcast in order of (due, plan); as a rule it
+              was loaded beside the last commit
     judge     the answers that came back meanwhile
     sort out  turn by turn: late ones to the next opening; absent ones up the rungs; the rest waits for presence or
               its slot
@@ -18,9 +19,10 @@ on with what is granted while the loop writes, so that neither waits for the oth
 answer that is not plain success, news from storage, a stop) makes them wait for the loop first, which takes back
 what is granted and not begun.
 
-Memory holds of each running broadcast every planned delivery up to an edge and none behind it; what a turn decides
-is written before the next one loads, so that storage never hands out what is decided already. Broadcasts are loaded
-each for itself, so that none hides another behind its backlog.
+Memory holds of each running broadcast every planned delivery up to an edge and none behind it, so that storage
+never hands out what is decided already. What a turn puts off beyond the edge is storage's once it is written. A
+load beside that commit may have looked before it: so what the new edge reaches stays in memory. Broadcasts are
+loaded each for itself, so that none hides another behind its backlog.
 """
 
 from __future__ import annotations
@@ -87,9 +89,9 @@ class Options:
     that is shut out."""
 
     concurrency: int = 64
-    ahead: int = 256
+    ahead: int = 1_000
     lead: timedelta = timedelta(milliseconds=250)
-    load: int = 1_000
+    load: int = 3_000
     page: int = 500
     window: timedelta = timedelta(seconds=60)
     store_retry: timedelta = timedelta(seconds=1)
@@ -171,6 +173,7 @@ class Engine:
         self._halted = False  # senders begin nothing until the loop has judged
         self._answers: list[_Answered] = []
         self._results: list[Result] = []
+        self._put_off: list[Item] = []  # beyond the edge, in this turn
         self._side: set[asyncio.Task[None]] = set()
         self._books: dict[str, _Book] = {}
         self._wake = asyncio.Event()  # something is to be done
@@ -284,7 +287,7 @@ class Engine:
         self._go_on(now)
         ready = self._sort_out(now)
         if ready or self._results:
-            await self._commit(ready)
+            await self._commit_and_load(ready)
         await self._ask_if_needed(now)
         return await self._durably(self._next_wake)
 
@@ -324,6 +327,7 @@ class Engine:
             self._judge()
             await self._commit([])
         self._memory.forget_idle()
+        self._put_off.clear()
         self._books.clear()
         await self._durably(self._look_around)
         for broadcast in await self._durably(lambda: every(self._store, BroadcastStatus.RUNNING)):
@@ -348,9 +352,8 @@ class Engine:
         until = now + self._options.window
         for broadcast, stretch in self._running.items():
             if not stretch.covers(until if ahead else now) and not self._is_full(broadcast):
-                # Whoever is on the way is to be followed soon; those to be asked about are wanted all at once.
-                whole = not self._memory.flying or self._roll.prefetches
-                limit = self._batch if whole else min(self._batch, self._options.page)
+                # Those to be asked about are wanted all at once; else the first is not to wait for the last.
+                limit = self._batch if self._roll.prefetches else min(self._batch, self._options.page)
                 await self._load_of(broadcast, stretch, until, limit)
 
     async def _load_of(self, broadcast: str, stretch: Stretch, until: datetime, limit: int) -> None:
@@ -365,6 +368,13 @@ class Engine:
             stretch.edge, stretch.loaded_until = (last.due_at or until, last.position, last.id), None
         else:
             stretch.edge, stretch.loaded_until = (until, _MOST, ""), until
+        for item in self._put_off:
+            delivery = item.delivery
+            if delivery.broadcast == broadcast and delivery.id not in self._memory and stretch.reaches(delivery):
+                self._keep(item)
+
+    def _wants_more(self, now: datetime) -> bool:
+        return any(not one.covers(now) and not self._is_full(id) for id, one in self._running.items())
 
     def _is_full(self, broadcast: str) -> bool:
         return self._memory.number_of(broadcast) >= self._batch // 2
@@ -491,11 +501,28 @@ class Engine:
         self._roll.count(result, item.conversation.user_id)
         item.delivery = delivery = result.delivery
         stretch = self._running.get(delivery.broadcast)
-        if delivery.state is DeliveryState.PLANNED and stretch is not None and stretch.reaches(delivery):
-            item.not_before = delivery.due_at or item.not_before
-            self._memory.queue(item)
+        if delivery.state is not DeliveryState.PLANNED or stretch is None:
+            self._memory.forget(item)
+        elif stretch.reaches(delivery):
+            self._keep(item)
         else:
             self._memory.forget(item)
+            self._put_off.append(item)
+
+    def _keep(self, item: Item) -> None:
+        """For its next attempt."""
+        item.not_before = item.delivery.due_at or item.not_before
+        self._memory.queue(item)
+
+    async def _commit_and_load(self, ready: Sequence[Item]) -> None:
+        """Loads beside the commit what the next turns want."""
+        loading = None
+        if self._wants_more(self._clock.now()):
+            loading = self._beside(self._durably(self._load), "load")
+        await self._commit(ready)
+        if loading is not None:
+            await loading
+        self._put_off.clear()
 
     async def _commit(self, ready: Sequence[Item]) -> None:
         """Writes outcomes and intents, and sends what was granted."""
@@ -580,7 +607,6 @@ class Engine:
         for _ in range(min(free, len(self._granted), self._pacer.come(now))):
             sender = asyncio.create_task(self._send_on(), name=f"send {self._account.key}")
             self._senders.add(sender)
-            sender.add_done_callback(self._senders.discard)
             sender.add_done_callback(self._finished)
         self._await_slot(now)
 
@@ -597,8 +623,12 @@ class Engine:
 
     async def _send_on(self) -> None:
         """Sends what is granted, one after the other, until nothing is left."""
-        while (item := self._next_granted(now := self._clock.now())) is not None:
-            await self._deliver(item, now)
+        try:
+            while (item := self._next_granted(now := self._clock.now())) is not None:
+                await self._deliver(item, now)
+        finally:  # before anybody else runs: who counts on it must not count one that has ended
+            if (me := asyncio.current_task()) is not None:
+                self._senders.discard(me)
 
     def _next_granted(self, now: datetime) -> Item | None:
         """The next that may begin, with its slot taken; what has waited too long is handed back. ``None``: nothing,
@@ -693,12 +723,13 @@ class Engine:
         self._pacer.hold(self._clock.now() + self._options.store_retry)
         self._beside(self._pause_broadcasts(detail), "disconnect")
 
-    def _beside(self, work: Coroutine[None, None, None], name: str) -> None:
+    def _beside(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """Runs it beside the loop, owned by `run`."""
         task = asyncio.create_task(work, name=f"{name} {self._account.key}")
         self._side.add(task)
         task.add_done_callback(self._side.discard)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         """A fault of ours in a task ends the run instead of a delivery."""

@@ -204,6 +204,8 @@ class Flights:
 
     _open: dict[str, set[str]] = field(default_factory=dict)
     _over: set[str] = field(default_factory=set)
+    begun: dict[str, Delivery] = field(default_factory=dict)
+    """Those that began here, by id, as their intents left them: nothing of that need be read again."""
 
     def noted(self, claim: Claim | None = None) -> dict[str, Any]:
         """What the lease is told with the next write under it."""
@@ -214,14 +216,20 @@ class Flights:
             told["$unset"] = dict.fromkeys((f"claims.{token}" for token in self._over), "")
         return told
 
-    def written(self, landed: Iterable[str], claim: Claim | None = None, granted: Iterable[str] = ()) -> None:
-        """That write took hold."""
+    def written(self, landed: Iterable[str]) -> None:
+        """The write that these ended with took hold."""
         self._over.clear()
         gone = {*landed}
+        for id in gone:
+            self.begun.pop(id, None)
         for ids in self._open.values():
             ids.difference_update(gone)
-        if claim is not None:
-            self._open[str(claim.token)] = {*granted}
+        self._settle()
+
+    def granted(self, claim: Claim, intents: Mapping[str, Delivery]) -> None:
+        """So did the claim's."""
+        self._open[str(claim.token)] = {*intents}
+        self.begun |= intents
         self._settle()
 
     def put_back(self, claim: Claim) -> None:
@@ -229,6 +237,7 @@ class Flights:
 
     def found(self, claims: Mapping[str, Sequence[str]], flying: Iterable[str]) -> None:
         """What the lease tells, by whomever, and what of it is in flight."""
+        self.begun.clear()
         self._open = {token: {*ids}.intersection(flying) for token, ids in claims.items()}
         self._settle()
 

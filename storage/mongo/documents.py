@@ -126,6 +126,14 @@ def of_delivery(value: Delivery) -> dict[str, Any]:
     )
 
 
+def of_begun(value: Delivery) -> dict[str, Any]:
+    """What is stored of one whose intent was written, but for what the intent keeps apart."""
+    document = of_delivery(value) | {"state": str(DeliveryState.SENDING)}
+    del document["sends"]
+    document.pop("rung_at", None)
+    return document
+
+
 def of_turn(value: Delivery) -> dict[str, Any]:
     """By what it is found when due. What ends keeps it, so that an end writes no index."""
     return {"turn": micros_or_none(value.due_at)} if value.state is DeliveryState.PLANNED else {}

@@ -94,7 +94,7 @@ class Ledger(Leases):
             await self._check(unit, lease, flights.noted(claim))
             for earlier in unsure:
                 await earlier.undo(unit)
-            recording = Recording(unit, lease.account)
+            recording = Recording(unit, lease.account, flights.begun)
             if outcomes:
                 await recording.run(outcomes)
             return await claim.write(unit, lease.account, deliveries), recording
@@ -102,10 +102,12 @@ class Ledger(Leases):
         async with self._turns[lease.account]:
             try:
                 granted, recording = await self._transact(run)
+                taken = {*granted}
             except OutcomeUnknown:
                 unsure.append(claim)
                 raise
-            flights.written(recording.landed, claim, granted)
+            flights.written(recording.landed)
+            flights.granted(claim, {one.id: one for one in deliveries if one.id in taken})
             for earlier in unsure:
                 flights.put_back(earlier)
             unsure.clear()
@@ -119,7 +121,7 @@ class Ledger(Leases):
 
         async def run(unit: Unit) -> tuple[list[str], Recording]:
             await self._check(unit, lease, flights.noted())
-            recording = Recording(unit, lease.account)
+            recording = Recording(unit, lease.account, flights.begun)
             return await recording.run(outcomes), recording
 
         async with self._turns[lease.account]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -39,9 +39,10 @@ class Recording:
     """One batch of results. What the timeline gains is pushed into the delivery itself: one write a delivery. Only
     what an answer told of a conversation makes it stop and write what it has, because it ends other deliveries."""
 
-    def __init__(self, unit: Unit, account: str) -> None:
+    def __init__(self, unit: Unit, account: str, begun: Mapping[str, Delivery]) -> None:
         self._unit = unit
         self._account = account
+        self._begun = begun
         self._stored: dict[str, dict[str, Any]] = {}
         self._given: set[str] = set()
         self._waited_on: set[str] = set()
@@ -81,10 +82,21 @@ class Recording:
         if not given:
             return
         self._given = {one.id for one in given}
-        await self._read(self._given)
+        known = await self._still_sending(self._given & self._begun.keys())
+        self._stored = {id: documents.of_begun(self._begun[id]) for id in known}
+        if unknown := self._given - known:
+            await self._read(unknown)
         places = {one.conversation for one in given if one.conversation}
         waiting = await self._unit.all("waiting", {"conversation": among(places)}, {"conversation": True})
         self._waited_on = {document["conversation"] for document in waiting}
+
+    async def _still_sending(self, ids: Set[str]) -> Set[str]:
+        """Of those that began here: whatever else becomes of them, their state tells."""
+        if not ids:
+            return ids
+        wanted = {"_id": among(ids), "state": {"$ne": "sending"}}
+        others = await self._unit.all("deliveries", wanted, {"_id": True}, hint="_id_")
+        return ids - {one["_id"] for one in others}
 
     async def _read(self, ids: Iterable[str]) -> None:
         found = await self._unit.all("deliveries", {"_id": among(ids)}, documents.DELIVERY)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 from broadcast.model import Delivery, DeliveryState, Holds, Schedule, Throttled
-from broadcast.ports import Lease, Result
+from broadcast.ports import Due, Lease, Result
 from tests.engine.world import FEATURES, World
 
 NOON = datetime(2026, 3, 27, 12, tzinfo=UTC)
@@ -155,3 +156,44 @@ def test_what_goes_well_is_written_together() -> None:
     world.run()
     assert sum(writes) == 200
     assert len(writes) <= 50
+
+
+def slow_store(world: World, *writes: str) -> None:
+    """What is due is as it was half a second ago; these writes take a while before they hold."""
+    due = world.store.due
+
+    async def looked_before(account: str, **asked: Any) -> list[Due]:
+        found = await due(account, **asked)
+        await world.clock.sleep_until(world.clock.now() + SECOND / 2)
+        return found
+
+    def late(write: Callable[..., Awaitable[list[str]]]) -> Callable[..., Awaitable[list[str]]]:
+        async def written(*asked: Any, **after: Any) -> list[str]:
+            await world.clock.sleep_until(world.clock.now() + SECOND / 4)
+            return await write(*asked, **after)
+
+        return written
+
+    world.store.due = looked_before  # type: ignore[method-assign]  # the real one, later
+    for name in writes:
+        setattr(world.store, name, late(getattr(world.store, name)))
+
+
+def test_who_is_put_off_while_the_rest_is_loaded_is_not_forgotten() -> None:
+    """The load beside the commit looked before it, and reaches beyond what was put off."""
+    world = world_of_thirty(load=8)
+    world.people = PEOPLE[:9]
+    world.channel.answers = {who: [Throttled(SECOND * 5, Holds.CONVERSATION)] for who in world.people}
+    slow_store(world, "intend", "record")
+    world.run(until=NOON + SECOND * 60)
+    assert states(world) == {DeliveryState.SENT: 9}
+
+
+def test_senders_that_end_while_the_loop_writes_are_followed() -> None:
+    """Each answer that is not plain success makes all of them wait for the loop; then as many go on."""
+    world = world_of_thirty(load=8)
+    again = Throttled(SECOND * 5, Holds.CONVERSATION)
+    world.channel.answers = {who: [again] * (place % 4) for place, who in enumerate(PEOPLE)}
+    slow_store(world, "intend")
+    world.run(until=NOON + SECOND * 120)
+    assert states(world) == {DeliveryState.SENT: 30}
