@@ -64,7 +64,8 @@ MESSAGE = Message(
 )
 LINKS = Links(secret="bench-secret-0123456789", public_url="https://clarion.example")
 _PAGE = 5_000
-_MONGO = ("--wiredTigerCacheSizeGB", "1", "--oplogSize", "256")
+#: The cache that a server takes by itself on a machine with 5 GB.
+_MONGO = ("--wiredTigerCacheSizeGB", "2", "--oplogSize", "256")
 
 
 @dataclass(frozen=True, slots=True)

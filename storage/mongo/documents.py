@@ -127,11 +127,17 @@ def of_delivery(value: Delivery) -> dict[str, Any]:
 
 
 def of_begun(value: Delivery) -> dict[str, Any]:
-    """What is stored of one whose intent was written, but for what the intent keeps apart."""
-    document = of_delivery(value) | {"state": str(DeliveryState.SENDING)}
-    del document["sends"]
-    document.pop("rung_at", None)
-    return document
+    """What is stored of one whose intent was written, as far as its outcome asks: without what the intent keeps."""
+    document = of_progress(value)
+    del document["sends"], document["rung_at"]
+    return document | {
+        "state": str(DeliveryState.SENDING),
+        "broadcast": value.broadcast,
+        "position": value.position,
+        "channel": _word(value.channel),
+        "account": value.account,
+        "conversation": value.conversation,
+    }
 
 
 def of_turn(value: Delivery) -> dict[str, Any]:
