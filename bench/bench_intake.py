@@ -226,7 +226,7 @@ async def _bare(request: web.Request) -> web.Response:
 async def _serving(store: Store) -> AsyncIterator[tuple[int, int]]:
     """The ports of the webhooks and of the bare handler."""
     accounts = _accounts()
-    intake = Intake(store, Reception(store, RealClock(), SystemChance()), accounts, _Silent())
+    intake = Intake(Reception(store, RealClock(), SystemChance()), accounts, _Silent())
     full, bare = web.Application(), web.Application()
     full.router.add_routes(Webhooks(accounts, intake).routes())
     bare.router.add_post("/{name}", _bare)

@@ -174,7 +174,7 @@ class Host:
         campaigns = Campaigns(self.store, self.clock, self.random, self.accounts.usable)
         reception = Reception(self.store, self.clock, self.random)
         forecasts = self._forecasts(campaigns, stack)
-        intake = Intake(self.store, reception, self.accounts, self._desk(campaigns, forecasts, secret))
+        intake = Intake(reception, self.accounts, self._desk(campaigns, forecasts, secret))
         stack.push_async_callback(intake.close)
         redirect = Redirect(self.store, reception, links, self.random)
         stack.push_async_callback(redirect.close)

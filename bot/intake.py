@@ -17,7 +17,7 @@ from bot.tasks import Tasks
 from broadcast.errors import StoreUnavailable
 from broadcast.inbox import Handled, Reception
 from broadcast.model import BadContent, Faulty, Never, Sent, StopAccount, Throttled, Unknown
-from broadcast.ports import Content, Inbound, Lease, Store
+from broadcast.ports import Content, Inbound, Lease
 
 log = structlog.get_logger(__name__)
 
@@ -51,8 +51,7 @@ class Desk(Protocol):
 class Intake:
     """Stores what was received, and answers people by tasks of its own, through the account they wrote to."""
 
-    def __init__(self, store: Store, reception: Reception, accounts: Accounts, desk: Desk) -> None:
-        self._store = store
+    def __init__(self, reception: Reception, accounts: Accounts, desk: Desk) -> None:
         self._reception = reception
         self._accounts = accounts
         self._desk = desk
@@ -111,10 +110,8 @@ class Intake:
         face = self._accounts.face(deed.inbound.account)
         if face is None:
             return
-        known = await self._store.conversation(deed.inbound.account, deed.inbound.person.user_id)
-        to = known or deed.handled.conversation
         waits = iter(SAID_AGAIN)
-        while not isinstance(answer := await face.channel.send(to, content), Sent):
+        while not isinstance(answer := await face.channel.send(deed.handled.conversation, content), Sent):
             pause = _said_again_after(answer, next(waits, None))
             if pause is None:
                 self._give_up(deed, answer)

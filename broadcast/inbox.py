@@ -39,8 +39,8 @@ HELP = "We send news of your organisation here.\nSTOP ends all messages, on ever
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """Where an inbound left its person. `answer` is what to say back, if anything; `command` is a text that
-    was none of our words and may be a command."""
+    """Where an inbound left its person; `conversation` refers to them by all that is known. `answer` is what to say
+    back, if anything; `command` is a text that was none of our words and may be a command."""
 
     conversation: Conversation
     recipient: Recipient
@@ -125,7 +125,7 @@ class Reception:
             inbound.channel,
             recipient.id,
             inbound.person.user_id,
-            inbound.reference,
+            {**before.reference, **inbound.reference} if before else inbound.reference,
             before.state if before else ConversationState.REACHABLE,
             at if seen is None else max(at, seen),
         )

@@ -42,7 +42,7 @@ class Platform:
         self._batches = batches
         self._done = asyncio.Event()
         found = accounts(self.channel)
-        self.intake = Intake(self.store, Reception(self.store, RealClock(), SystemChance()), found, Silent())
+        self.intake = Intake(Reception(self.store, RealClock(), SystemChance()), found, Silent())
 
     @property
     def account(self) -> ConfiguredAccount:

@@ -71,7 +71,7 @@ class Served:
 @asynccontextmanager
 async def served(found: Accounts) -> AsyncIterator[Served]:
     store = MemoryStore()
-    intake = Intake(store, Reception(store, RealClock(), SystemChance()), found, Silent())
+    intake = Intake(Reception(store, RealClock(), SystemChance()), found, Silent())
     webhooks = Webhooks(found, intake)
     app = web.Application()
     app.router.add_routes(webhooks.routes())

@@ -212,6 +212,15 @@ async def test_a_callback_that_is_repeated_while_it_is_worked_on_is_answered_onc
     assert len([one for one in answers if one is not None]) == 1
 
 
+async def test_whoever_is_answered_is_reached_by_all_that_is_known() -> None:
+    """A callback may tell a part of what it takes to write to somebody."""
+    office = Office()
+    await office.does("ann", Said.SEEN, reference={"url": "https://one.example", "chat": 7})
+    handled = await office.does("ann", Said.SEEN, reference={"url": "https://two.example"})
+    assert handled is not None
+    assert handled.conversation.reference == {"url": "https://two.example", "chat": 7}
+
+
 async def test_the_same_key_on_another_account_is_another_callback() -> None:
     """Platforms number each for themselves."""
     office = Office()
