@@ -79,6 +79,7 @@ class _Word:
 _make_conversation = maker(Conversation)
 _make_word = maker(_Word)
 _make_handled = maker(Handled)
+_make_event = maker(Event)
 
 
 class Reception:
@@ -221,13 +222,8 @@ def _was_shown(press: Press, recipient: Recipient, known: Known) -> bool:
 
 
 def _click(press: Press, key: str, at: datetime) -> Event:
-    return Event(
-        key=f"click:{press.delivery}:{press.button}:{key}",
-        delivery=press.delivery,
-        type=EventType.CLICKED,
-        at=at,
-        button=press.button,
-    )
+    key = f"click:{press.delivery}:{press.button}:{key}"
+    return _make_event(key, press.delivery, EventType.CLICKED, at, press.button, None)
 
 
 def _folded(text: str) -> str:

@@ -9,13 +9,15 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from broadcast.evolve import evolver
+from broadcast.evolve import evolver, maker
 from broadcast.model import Delivery, DeliveryState, Event, EventType, Reason, Receipt, move_delivery
 
 #: What only somebody who got the message can do, or a platform that brought it. Each leaves its mark on the
 #: delivery, so that it counts whatever came before it.
 PROOFS = frozenset({EventType.DELIVERED, EventType.READ, EventType.CLICKED})
-_evolve = evolver(Delivery)  # for every receipt
+# For every receipt: see `evolve` on why they are not `replace` and the constructor.
+_evolve = evolver(Delivery)
+_make_event = maker(Event)
 _MAC_BYTES = 12
 _WORD = "[A-Za-z0-9_-]+"
 _PAYLOAD = re.compile(rf"cl:({_WORD}):({_WORD})")
@@ -36,13 +38,8 @@ def covers(receipt: Receipt, delivery: Delivery) -> bool:
 
 def event_of(receipt: Receipt, delivery: Delivery) -> Event:
     """The event a receipt is for one delivery. Its key lets each delivery be delivered, read or failed once."""
-    return Event(
-        key=f"{receipt.type}:{delivery.id}",
-        delivery=delivery.id,
-        type=receipt.type,
-        at=receipt.at,
-        detail=receipt.detail,
-    )
+    key = f"{receipt.type}:{delivery.id}"
+    return _make_event(key, delivery.id, receipt.type, receipt.at, None, receipt.detail)
 
 
 def applied(delivery: Delivery, event: Event) -> Delivery:

@@ -77,9 +77,13 @@ def merged(stored: Conversation | None, given: Conversation) -> Conversation:
     )
 
 
-def only_seen(stored: Conversation, kept: Conversation) -> bool:
+def only_seen(stored: Conversation, given: Conversation) -> bool:
     """Whether nothing is new but when somebody was seen."""
-    return stored.recipient == kept.recipient and stored.state is kept.state and stored.reference == kept.reference
+    return (
+        stored.recipient == given.recipient
+        and stored.state is given.state
+        and given.reference.items() <= stored.reference.items()
+    )
 
 
 def skipped(delivery: Delivery, reason: Reason, at: datetime) -> Delivery:

@@ -134,11 +134,10 @@ def _write_turns(unit: Unit, turns: Sequence[tuple[Arrival, Known, Turn[Any]]], 
     for arrival, _, turn in turns:
         if turn.unsubscribed is not None:
             set_unsubscribed(unit, turn.conversation.recipient, arrival.at if turn.unsubscribed else None)
-    kept = [_kept(knows, turn) for _, knows, turn in turns]
-    _write_conversations(unit.db, [knows.conversation for _, knows, _ in turns], kept)
-    for (arrival, _, turn), conversation in zip(turns, kept, strict=True):
+    _write_conversations(unit.db, [(knows.conversation, turn.conversation) for _, knows, turn in turns])
+    for arrival, knows, turn in turns:
         if turn.mark is not None:
-            mark(unit, conversation.id, turn.mark, arrival.at)
+            mark(unit, (knows.conversation or turn.conversation).id, turn.mark, arrival.at)
     clicks = [turn.click for _, _, turn in turns if turn.click is not None]
     add_events(unit, clicks, None if _is_stale(ledger, turns) else ledger)
     _KEYS.run(
@@ -162,25 +161,25 @@ _SEEN = Padded(
 
 
 def _write_conversations(
-    db: sqlite3.Connection, stored: Sequence[Conversation | None], kept: Sequence[Conversation]
+    db: sqlite3.Connection, conversations: Sequence[tuple[Conversation | None, Conversation]]
 ) -> None:
-    """Mostly of one that is known nothing changes but when it was seen: no index has to be looked at then."""
+    """Each as it is stored and as it is given. Mostly of one that is known nothing changes but when it was seen: no
+    index has to be looked at then."""
     seen: list[rows.Row] = []
     others: list[Conversation] = []
-    for before, after in zip(stored, kept, strict=True):
-        if before is not None and changes.only_seen(before, after):
-            seen.append((after.id, micros_or_none(after.last_seen)))
+    for stored, given in conversations:
+        if stored is not None and changes.only_seen(stored, given):
+            seen.append((stored.id, micros_or_none(given.last_seen)))
         else:
-            others.append(after)
+            others.append(_kept(stored, given))
     _SEEN.run(db, seen)
     keep_conversations(db, others)
 
 
-def _kept(known: Known, turn: Turn[Any]) -> Conversation:
-    given = turn.conversation
+def _kept(stored: Conversation | None, given: Conversation) -> Conversation:
     if given.reference:
         given = replace(given, reference=codec.json_copy(given.reference))
-    return changes.merged(known.conversation, given)
+    return changes.merged(stored, given)
 
 
 # --- what becomes of messages -------------------------------------------------------------------------

@@ -32,11 +32,12 @@ from storage.codec import instant, instant_or_none, json_text, micros, micros_or
 Row = Sequence[Any]
 T = TypeVar("T")
 
-# One of each for every send: see `evolve` on why they are not made by their constructors.
+# One of each for every send or callback: see `evolve` on why they are not made by their constructors.
 _make_delivery = maker(Delivery)
 _make_recipient = maker(Recipient)
 _make_conversation = maker(Conversation)
 _make_due = maker(Due)
+_make_known = maker(Known)
 
 _CHANNEL = {str(member): member for member in ChannelName}
 _CHANNELS: dict[str | None, ChannelName | None] = {None: None} | {str(member): member for member in ChannelName}
@@ -258,7 +259,7 @@ def known(row: Row, named: str | None, broadcast: Broadcast | None) -> Known:
     `DELIVERY`, each of which may be missing. One that is named and has the conversation is told once."""
     own, other, mailed, asked = (_WIDTH_C + _WIDTH_R * count for count in range(4))
     person = None if row[own] is None else recipient(row[own:other])
-    return Known(
+    return _make_known(
         None if row[0] is None else conversation(row),
         person,
         person if person is not None and named == person.id else _or_none(row[other:mailed]),
