@@ -40,6 +40,11 @@ class Deed:
     inbound: Inbound
     handled: Handled
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether there may be something to say to them."""
+        return self.handled.answer is not None or self.handled.command is not None
+
 
 class Desk(Protocol):
     """Whoever answers what is none of the recipients' words."""
@@ -59,14 +64,19 @@ class Intake:
 
     async def take(self, received: Received) -> list[Deed]:
         """Stores it, durably on return; says what was new. Raises `StoreUnavailable`."""
-        await self._reception.receipts(received.receipts)
-        handled = [(inbound, await self._reception.inbound(inbound)) for inbound in received.inbound]
-        return [Deed(inbound, what) for inbound, what in handled if what is not None]
+        if received.receipts:
+            await self._reception.receipts(received.receipts)
+        deeds: list[Deed] = []
+        for inbound in received.inbound:
+            handled = await self._reception.inbound(inbound)
+            if handled is not None:
+                deeds.append(Deed(inbound, handled))
+        return deeds
 
     def answer(self, deeds: Iterable[Deed]) -> None:
         """Answers in the background."""
         for deed in deeds:
-            if deed.handled.answer is not None or deed.handled.command is not None:
+            if deed.is_answered:
                 self._answers.start(self._answer(deed), f"answer {deed.inbound.account}")
 
     async def fetch(self, one: ConfiguredAccount, _lease: Lease) -> None:

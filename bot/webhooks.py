@@ -80,7 +80,7 @@ class Webhooks:
         if received.body is not None:
             response.content_type = received.content_type
         try:
-            if deeds:
+            if any(deed.is_answered for deed in deeds):
                 await response.prepare(request)
                 await response.write_eof()
         finally:
@@ -103,7 +103,7 @@ class Webhooks:
 
 async def _body(request: web.Request) -> bytes | None:
     """The whole body; ``None`` for one that is too large, of which no more than the limit is read."""
-    if (request.content_length or 0) > BODY_LIMIT:
+    if not request.content.is_eof() and (request.content_length or 0) > BODY_LIMIT:
         return None
     body = await request.content.readany()  # nearly always all of it
     while not request.content.at_eof():
