@@ -54,6 +54,8 @@ async def _remove(unit: Unit, broadcast: str, limit: int) -> int:
     if found:
         await unit.delete_many("deliveries", {"_id": gone})
         await unit.delete_many("events", {"delivery": gone})
+    else:
+        await unit.delete_many("edges", {"_id.broadcast": broadcast})
     return len(found)
 
 

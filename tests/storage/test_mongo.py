@@ -444,6 +444,22 @@ async def test_an_edge_is_not_moved_over_what_was_planned_meanwhile(url: str, op
         await db.close()
 
 
+async def test_an_edge_goes_with_the_last_deliveries(
+    url: str, opened: Opener, client: MongoClient[dict[str, Any]]
+) -> None:
+    """A broadcast that is nothing but its counters leaves nothing else; those of others stay."""
+    store = await opened()
+    lease, planned = await launch(store, "ann", "ben")
+    await store.plan([delivery("other", broadcast="brd_2")])
+    await send(store, lease, planned)
+    ended = broadcast("brd_1", BroadcastStatus.COMPLETED, finished_at=at(60), deliveries_removed_at=at(90))
+    await store.save_broadcast(ended, expected=BroadcastStatus.RUNNING)
+    while await store.remove_deliveries("brd_1", 10):
+        pass
+    left = [one["_id"]["broadcast"] for one in database(client, url).edges.find()]
+    assert left == ["brd_2"]
+
+
 # --- what is in flight --------------------------------------------------------------------------------
 
 
