@@ -79,6 +79,7 @@ class World:
     seed: int
     clock: VirtualClock = field(default_factory=lambda: VirtualClock(START))
     left: dict[str, datetime] = field(default_factory=dict)
+    stopped: datetime | None = None  # when whoever stopped it was told so
 
     def __post_init__(self) -> None:
         draw = self.draw = random.Random(f"world {self.seed}")  # noqa: S311 - a test's
@@ -260,17 +261,20 @@ class World:
             await Broadcasts(self.inner, self.clock).stop("brd_1")
         except Conflict:
             return
+        self.stopped = self.stopped or self.clock.now()
 
     async def _stop(self) -> None:
         """Through a store that breaks: said again until it is done."""
         while True:
             try:
                 await Broadcasts(self.store, self.clock).stop("brd_1")
-                return
-            except Conflict:
-                return
             except (StoreUnavailable, Crash):
                 await self.clock.sleep_until(self.clock.now() + timedelta(seconds=1))
+                continue
+            except Conflict:  # it may have been this stop, before a crash
+                pass
+            self.stopped = self.stopped or self.clock.now()
+            return
 
     async def _pause(self) -> None:
         try:
@@ -359,7 +363,7 @@ def _check_lines(story: Story) -> None:
 
 
 def _check_opt_out(world: World, broadcast: Broadcast, story: Story) -> None:
-    stop = broadcast.finished_at if broadcast.status is BroadcastStatus.STOPPED else None
+    stop = world.stopped if broadcast.status is BroadcastStatus.STOPPED else None
     for end in (world.left.get(story.delivery.recipient), stop):
         late = [at for at in story.sends if end is not None and at >= end + IN_FLIGHT]
         assert not late, f"{story.delivery} was sent at {late}, after {end}"
