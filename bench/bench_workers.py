@@ -2,11 +2,11 @@
 
     python -m bench workers [--seconds 10] [--rounds 2]
 
-First one worker sends without a pace worth the name: that is what one core can do here. Then each account is rated
-at a third of that, so that the machine has room for what is shared (the database, the simulated platform), and one
-worker on one account and two workers on two are measured in turn, each a process of its own with its own engine and
-its own connection to the database. Nothing shared gets in the way if two send twice as much, at the same CPU time a
-message; the server's CPU time stands beside it.
+First one worker sends without a pace worth the name: the processor time that a message takes of it and of the
+database tells what one core could do. Then each account is rated at a third of that, so that the machine has room
+for what is shared (the database, the simulated platform), and one worker on one account and two workers on two are
+measured in turn, each a process of its own with its own engine and its own connection to the database. Nothing
+shared gets in the way if two send twice as much, at the same CPU time a message; the server's stands beside it.
 
 SQLite is not for that: a file is written by one process at a time, and one process drives all its accounts.
 """
@@ -139,16 +139,16 @@ def _end(process: BaseProcess) -> None:
 
 @dataclass(slots=True)
 class Found:
-    """What one core can do, and the rounds of one worker and of two."""
+    """What one core can do, in messages a second, and the rounds of one worker and of two."""
 
-    alone: float
+    core: float
     one: list[Round]
     two: list[Round]
 
     @property
     def kept(self) -> float:
         """How much of its pace one worker alone came to: less than all of it is nobody else's doing."""
-        return statistics.median(each.rate for each in self.one) / (self.alone * SHARE)
+        return statistics.median(each.rate for each in self.one) / (self.core * SHARE)
 
 
 def measure(seconds: float, rounds: int) -> Found:
@@ -172,9 +172,10 @@ def measure(seconds: float, rounds: int) -> Found:
 
         probe = play(1, 500, UNBOUND)
         alone = play(1, min(int(probe.rate * seconds), _MOST), UNBOUND)
-        rate = alone.rate * SHARE
+        core = alone.messages / (alone.cpu + alone.server)
+        rate = core * SHARE
         messages = min(int(rate * seconds), _MOST)
-        found = Found(alone.rate, [], [])
+        found = Found(core, [], [])
         for _ in range(rounds):
             found.one.append(play(1, messages, rate))
             found.two.append(play(2, messages, rate))
@@ -194,7 +195,7 @@ def tell(found: Found, given: Figures) -> None:
 
 
 def show(found: Found) -> None:
-    print(f"one worker without a pace: {found.alone:,.0f} messages/s; each account is rated at a third of it")
+    print(f"one core can do {found.core:,.0f} messages/s; each account is rated at a third of it")
     print(f"one worker alone kept {found.kept:.0%} of that pace")
     print(f"{'workers':>8} {'messages':>9} {'messages/s':>11} {'CPU a message, µs':>18} {'of MongoDB, µs':>15}")
     for workers, rounds in ((1, found.one), (2, found.two)):
