@@ -13,6 +13,7 @@ from pymongo.errors import PyMongoError
 from storage.mongo.connection import Access, Connection, Unit, as_date
 from storage.mongo.meaning import told
 from storage.mongo.together import Together
+from storage.waiters import Waiters
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,7 +26,7 @@ class Base:
     def __init__(self, connection: Connection, *, wall: Callable[[], float] | None) -> None:
         self._connection = connection
         self._wall = wall
-        self._changed = asyncio.Event()
+        self._waiters = Waiters()
         self._writes: set[asyncio.Task[Any]] = set()
         self._shared: list[Together[Any, Any]] = []
         self._watcher: asyncio.Task[None] | None = None
@@ -40,7 +41,7 @@ class Base:
         with told():
             answer, controls = await self._connection.transact(run)
         if controls:
-            self._wake()
+            self._waiters.wake()
         return answer
 
     def _together(self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]], name: str) -> Together[T, R]:
@@ -69,11 +70,6 @@ class Base:
 
     # --- control ------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        """Whoever waits for a control write looks again."""
-        self._changed.set()
-        self._changed = asyncio.Event()
-
     def _watch(self) -> None:
         """From the first waiter on, hears of the control writes of other processes."""
         if self._watcher is None:
@@ -84,9 +80,9 @@ class Base:
             with suppress(PyMongoError):  # a stream that ends, or is not allowed: waiters look by themselves
                 async with self._connection.changes("control") as stream:
                     self._told_at_once = True
-                    self._wake()
+                    self._waiters.wake()
                     async for _ in stream:
-                        self._wake()
+                        self._waiters.wake()
             self._told_at_once = False
             await asyncio.sleep(_LISTEN_AGAIN)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from typing import Any
 
 from broadcast.errors import Conflict
@@ -103,15 +101,9 @@ class Campaigns(Base):
 
     async def wait_control(self, seen: int) -> int:
         self._watch()
-        while True:
-            changed = self._changed  # taken before the look, so that a write in between is not missed
-            version = await self.control_version()
-            if version != seen:
-                return version
-            patience = _LOOK_SECONDS if self._told_at_once else _POLL_SECONDS
-            with suppress(TimeoutError):  # not `wait_for`, which loses a cancellation that meets a change
-                async with asyncio.timeout(patience):
-                    await changed.wait()
+        return await self._waiters.moved_on(
+            seen, self.control_version, lambda: _LOOK_SECONDS if self._told_at_once else _POLL_SECONDS
+        )
 
 
 def _campaign(document: Mapping[str, Any]) -> Campaign:

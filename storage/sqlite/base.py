@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import orjson
 
 from storage.sqlite.lanes import ReadLane, Unit, WriteLane
+from storage.waiters import Waiters
 
 T = TypeVar("T")
 
@@ -22,8 +23,8 @@ class Base:
     def __init__(self, path: Path, *, wall: Callable[[], float]) -> None:
         loop = asyncio.get_running_loop()
         self._wall = wall
-        self._changed = asyncio.Event()
-        self._writer = WriteLane(path, "writer", loop, on_control=self._wake)
+        self._waiters = Waiters()
+        self._writer = WriteLane(path, "writer", loop, on_control=self._waiters.wake)
         self._reader = ReadLane(path, "reader", loop)
         self._lister = ReadLane(path, "lister", loop)
 
@@ -36,11 +37,6 @@ class Base:
 
     async def _list(self, run: Callable[[sqlite3.Connection], T]) -> T:
         return await self._lister.call(run)
-
-    def _wake(self) -> None:
-        """Whoever waits for a control write looks again."""
-        self._changed.set()
-        self._changed = asyncio.Event()
 
 
 def ids(values: Iterable[str]) -> str:

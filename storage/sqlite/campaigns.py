@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from typing import Any
 
 from broadcast.errors import Conflict
@@ -134,14 +132,7 @@ class Campaigns(Base):
         return await self._read(_control_version)
 
     async def wait_control(self, seen: int) -> int:
-        while True:
-            changed = self._changed  # taken before the look, so that a write in between is not missed
-            version = await self.control_version()
-            if version != seen:
-                return version
-            with suppress(TimeoutError):  # not `wait_for`, which loses a cancellation that meets a change
-                async with asyncio.timeout(_POLL_SECONDS):
-                    await changed.wait()
+        return await self._waiters.moved_on(seen, self.control_version, lambda: _POLL_SECONDS)
 
 
 def _span(page: Page) -> dict[str, Any]:
