@@ -64,14 +64,9 @@ class Intake:
 
     async def take(self, received: Received) -> list[Deed]:
         """Stores it, durably on return; says what was new. Raises `StoreUnavailable`."""
-        if received.receipts:
-            await self._reception.receipts(received.receipts)
-        deeds: list[Deed] = []
-        for inbound in received.inbound:
-            handled = await self._reception.inbound(inbound)
-            if handled is not None:
-                deeds.append(Deed(inbound, handled))
-        return deeds
+        await self._reception.receipts(received.receipts)
+        handled = [(inbound, await self._reception.inbound(inbound)) for inbound in received.inbound]
+        return [Deed(inbound, what) for inbound, what in handled if what is not None]
 
     def answer(self, deeds: Iterable[Deed]) -> None:
         """Answers in the background."""

@@ -103,7 +103,7 @@ class Webhooks:
 
 async def _body(request: web.Request) -> bytes | None:
     """The whole body; ``None`` for one that is too large, of which no more than the limit is read."""
-    if not request.content.is_eof() and (request.content_length or 0) > BODY_LIMIT:
+    if (request.content_length or 0) > BODY_LIMIT:
         return None
     body = await request.content.readany()  # nearly always all of it
     while not request.content.at_eof():
