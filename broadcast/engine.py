@@ -351,7 +351,7 @@ class Engine:
         now = self._clock.now()
         until = now + self._options.window
         for broadcast, stretch in self._running.items():
-            if not stretch.covers(until if ahead else now) and not self._is_full(broadcast):
+            if self._wants_more(broadcast, stretch, until if ahead else now):
                 # Those to be asked about are wanted all at once; else the first is not to wait for the last.
                 limit = self._batch if self._roll.prefetches else min(self._batch, self._options.page)
                 await self._load_of(broadcast, stretch, until, limit)
@@ -373,8 +373,8 @@ class Engine:
             if delivery.broadcast == broadcast and delivery.id not in self._memory and stretch.reaches(delivery):
                 self._keep(item)
 
-    def _wants_more(self, now: datetime) -> bool:
-        return any(not one.covers(now) and not self._is_full(id) for id, one in self._running.items())
+    def _wants_more(self, broadcast: str, stretch: Stretch, instant: datetime) -> bool:
+        return not stretch.covers(instant) and not self._is_full(broadcast)
 
     def _is_full(self, broadcast: str) -> bool:
         return self._memory.number_of(broadcast) >= self._batch // 2
@@ -516,8 +516,8 @@ class Engine:
 
     async def _commit_and_load(self, ready: Sequence[Item]) -> None:
         """Loads beside the commit what the next turns want."""
-        loading = None
-        if self._wants_more(self._clock.now()):
+        now, loading = self._clock.now(), None
+        if any(self._wants_more(broadcast, stretch, now) for broadcast, stretch in self._running.items()):
             loading = self._beside(self._durably(self._load), "load")
         await self._commit(ready)
         if loading is not None:

@@ -2,8 +2,8 @@
 
 A frozen dataclass sets each field through `object.__setattr__`, and `dataclasses.replace` looks at every field of
 a value each time. Here a value is filled, field by field as one would by hand, while it still is of a class that
-lies in memory exactly as its own but is not frozen, and then becomes one of its own class: six to nine
-times as fast for a delivery.
+lies in memory exactly as its own but is not frozen, and then becomes one of its own class: six to nine times as
+fast for a delivery.
 """
 
 from __future__ import annotations

@@ -113,12 +113,7 @@ def of_delivery(value: Delivery) -> dict[str, Any]:
     return _without_none(
         {
             "_id": value.id,
-            "broadcast": value.broadcast,
-            "recipient": value.recipient,
-            "position": value.position,
-            "channel": _word(value.channel),
-            "account": value.account,
-            "conversation": value.conversation,
+            **_of_plan(value),
             **of_progress(value),
             **of_marks(value),
             "turn": micros_or_none(value.due_at),
@@ -130,9 +125,14 @@ def of_begun(value: Delivery) -> dict[str, Any]:
     """What is stored of one whose intent was written, as far as its outcome asks: without what the intent keeps."""
     document = of_progress(value)
     del document["sends"], document["rung_at"]
-    return document | {
-        "state": str(DeliveryState.SENDING),
+    return document | _of_plan(value) | {"state": str(DeliveryState.SENDING)}
+
+
+def _of_plan(value: Delivery) -> dict[str, Any]:
+    """What never changes of a delivery but by an erasure."""
+    return {
         "broadcast": value.broadcast,
+        "recipient": value.recipient,
         "position": value.position,
         "channel": _word(value.channel),
         "account": value.account,

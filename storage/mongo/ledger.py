@@ -102,11 +102,11 @@ class Ledger(Leases):
         async with self._turns[lease.account]:
             try:
                 granted, recording = await self._transact(run)
-                taken = {*granted}
             except OutcomeUnknown:
                 unsure.append(claim)
                 raise
             flights.written(recording.landed)
+            taken = {*granted}
             flights.granted(claim, {one.id: one for one in deliveries if one.id in taken})
             for earlier in unsure:
                 flights.put_back(earlier)
