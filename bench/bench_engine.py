@@ -1,6 +1,6 @@
 """How fast the engine sends, on both stores, beside a bare aiohttp client and two libraries for bots.
 
-    python -m bench engine [--messages 5000] [--rounds 3]
+    python -m bench engine [--messages 5000] [--rounds 5]
 
 The server is the sandbox's Telegram interface in a process of its own on loopback, with its limits off. In each
 round everybody sends the same messages (a text with one link button, all to different chats) to it, 64 at once, one
@@ -15,6 +15,8 @@ What each is given:
   each intent before the send and each outcome after it, durably. Planning is not counted; the time runs from the
   first claim to the last recorded outcome. MongoDB is a replica set of one, its files in memory where there is a
   place for that, and every write is confirmed by a majority and journalled.
+* bare aiohttp with the least ledger on MongoDB (`bench.least_ledger`): the same client, and of the engine's ledger
+  only what no crash may lose. It tells what there is to be had where each delivery is a document.
 * python-telegram-bot: `send_message` of an `Application`'s bot, with its own `AIORateLimiter` allowed so much that
   it never waits, in 64 loops over the chats. It keeps nothing.
 * aiogram: `send_message` of a `Bot`, in 64 loops over the chats. It has no limiter, and keeps nothing.
@@ -41,7 +43,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import figures, peering, world
+from bench import figures, least_ledger, peering, world
 from bench.figures import Figures, NotMeasured
 from bench.world import LINKS, MESSAGE, TOKEN, Run
 from bot.channels.telegram import calls
@@ -55,6 +57,7 @@ T = TypeVar("T")
 
 CONCURRENCY = 64
 BARE, SQLITE, MONGODB = "bare aiohttp", "engine, ledger on SQLite", "engine, ledger on MongoDB"
+LEAST = "bare aiohttp, least ledger on MongoDB"
 #: What is shown, and its program in `bench.peers`.
 PEERS = {"python-telegram-bot": "telegram_bot", "aiogram": "aiogram_bot"}
 _KEY = "telegram/bench"
@@ -77,7 +80,7 @@ def bodies(chats: Sequence[str]) -> list[bytes]:
 
 async def bare(url: str, chats: Sequence[str]) -> Run:
     """The ceiling: the same bodies, as fast as an aiohttp session posts them."""
-    address = f"{url}/telegram/bot{TOKEN}/sendMessage"
+    address = _address(url)
     headers = {"Content-Type": "application/json"}
     left = iter(bodies(chats))
     runs: list[Run] = []
@@ -91,6 +94,14 @@ async def bare(url: str, chats: Sequence[str]) -> Run:
         with world.timed(len(chats), runs):
             await asyncio.gather(*(worker() for _ in range(CONCURRENCY)))
     return runs[0]
+
+
+def _address(url: str) -> str:
+    return f"{url}/telegram/bot{TOKEN}/sendMessage"
+
+
+async def least(url: str, chats: Sequence[str], store_url: str) -> Run:
+    return await least_ledger.send(_address(url), bodies(chats), store_url, concurrency=CONCURRENCY)
 
 
 async def engine(url: str, chats: Sequence[str], store_url: str) -> Run:
@@ -153,6 +164,7 @@ def play(messages: int, rounds: int, *, peers: bool = True) -> Rounds:
             BARE: lambda: on_loop(bare(url, chats)),
             SQLITE: lambda: _in(world.sqlite(), lambda address: on_loop(engine(url, chats, address))),
             MONGODB: lambda: _in(mongo.one(), lambda address: on_loop(engine(url, chats, address))),
+            LEAST: lambda: _in(mongo.one(), lambda address: on_loop(least(url, chats, address))),
         }
         if peers:
             senders |= {name: partial(peer, name, url, chats) for name in PEERS}
@@ -236,7 +248,7 @@ def tell(found: Rounds, given: Figures) -> None:
 def main() -> int:
     arguments = figures.parser(__doc__)
     arguments.add_argument("--messages", type=int, default=5_000, help="in each round (default: %(default)s)")
-    arguments.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    arguments.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     arguments.add_argument("--no-peers", action="store_true", help="leave the two libraries out")
     chosen = arguments.parse_args()
     began = time.perf_counter()
