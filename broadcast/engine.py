@@ -64,6 +64,7 @@ from broadcast.model import (
 )
 from broadcast.pacing import CATCH_UP, WELL, Conversations, Health, Pacer, Turns
 from broadcast.ports import Account, Channel, Clock, Due, Lease, PresenceProvider, Result, Store
+from broadcast.recovery import Recovery
 from broadcast.rollcall import RollCall
 from broadcast.tracking import Links
 
@@ -155,6 +156,7 @@ class Engine:
         self._options = options or Options()
         self._roll = RollCall(presence, account=account, clock=clock, retry=self._options.presence_retry)
         self._broadcasts = Broadcasts(store, clock)
+        self._recovery = Recovery(store, clock)
         self._pacer = Pacer(account.rate)
         # A send whose slot is that near is prepared; where that would be a single one, each waits for its slot.
         self._lead = self._options.lead if self._pacer.interval * 2 <= self._options.lead else timedelta()
@@ -259,18 +261,8 @@ class Engine:
 
     async def _recover(self) -> None:
         """Settles what a crash of an earlier owner left in flight."""
-        now = self._clock.now()
-        left = await self._store.in_flight(self._lease)
-        results = []
-        for due in left:
-            broadcast = await self._broadcasts.get(due.delivery.broadcast)
-            results.append(attempts.recovered(due.delivery, broadcast, now))
-        if results:
-            log.warning("recovered", action="recovered", account=self._account.key, deliveries=len(results))
-            await self._store.record(self._lease, results)
-            await self._withhold([result.delivery for result in results if _is_back(result)])
-        for stopped in await every(self._store, BroadcastStatus.STOPPED):  # it may have died amid `_withhold`
-            await self._broadcasts.cancel_rest(stopped)
+        await self._withhold(await self._recovery.recover(self._lease))
+        await self._recovery.cancel_rest()
 
     # --- one turn -------------------------------------------------------------------------------------
 
@@ -571,22 +563,10 @@ class Engine:
     async def _withhold(self, deliveries: Sequence[Delivery]) -> None:
         """Ends those planned ones that may not be sent any more."""
         for delivery in deliveries:
-            result = await self._durably(partial(self._withheld, delivery.id))
+            result = await self._durably(partial(self._recovery.withheld, delivery.id))
             if result is not None:
                 self._memory.drop(delivery.id)
                 self._results.append(result)
-
-    async def _withheld(self, id: str) -> Result | None:
-        stored = await self._store.delivery(id)
-        if stored is None or stored.state is not DeliveryState.PLANNED:
-            return None
-        recipient = await self._store.recipient(stored.recipient)
-        found = await self._store.conversations_of(stored.recipient)
-        conversation = next((one for one in found if one.id == stored.conversation), None)
-        broadcast = await self._broadcasts.get(stored.broadcast)
-        if recipient is None or conversation is None:
-            return None
-        return attempts.withheld(stored, recipient, conversation, broadcast, self._clock.now())
 
     async def _settle_ended(self, results: Sequence[Result]) -> None:
         """Completes the broadcasts whose last delivery this may have been."""
