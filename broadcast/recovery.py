@@ -1,4 +1,8 @@
-"""What a worker that died left in flight, settled by whoever takes the account over."""
+"""What a worker that died left in flight, settled by whoever takes the account over.
+
+As a rule that is the next engine, which goes on to send. Where nobody drives the account any more, it is retention,
+which only settles.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,15 @@ class Recovery:
         self._store = store
         self._clock = clock
         self._broadcasts = Broadcasts(store, clock)
+
+    async def settle(self, lease: Lease) -> None:
+        """All of a takeover but the sending."""
+        withheld = [await self.withheld(one.id) for one in await self.recover(lease)]
+        if results := [result for result in withheld if result is not None]:
+            await self._store.record(lease, results)
+        await self.cancel_rest()
+        for running in await every(self._store, BroadcastStatus.RUNNING):  # it may have been the last of one
+            await self._broadcasts.settle(running.id)
 
     async def recover(self, lease: Lease) -> list[Delivery]:
         """Records what becomes of each delivery in flight on the account; answers those that are planned again.

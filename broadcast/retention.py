@@ -7,17 +7,23 @@ broadcast into its report is to say that its deliveries are gone, and then to re
 
 From the mark on nobody is shown a part of them as if it were all. Cut off anywhere, the next sweep goes on there;
 two who sweep at once remove nothing twice.
+
+What a crash left in flight is settled by whoever drives its account next. An account that was taken out of the
+settings is driven by nobody: for the moment that it takes, the sweep does.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from broadcast import message, report
-from broadcast.model import OPEN_STATES, Broadcast, BroadcastStatus, ButtonType
-from broadcast.ports import Clock, Store
+from broadcast.errors import LeaseLost, StoreUnavailable
+from broadcast.model import OPEN_STATES, Broadcast, BroadcastStatus, ButtonType, DeliveryState
+from broadcast.ports import Clock, DeliveryFilter, Store
+from broadcast.recovery import Recovery
 
 #: Those whose deliveries are folded. One that failed never had any.
 FOLDED = frozenset({BroadcastStatus.COMPLETED, BroadcastStatus.STOPPED})
@@ -26,6 +32,10 @@ BATCH = 100
 #: How long what tells a repeat from something new is kept at least. No platform repeats a callback for longer than
 #: a day, and an `Idempotency-Key` holds for one.
 REPEATS = timedelta(days=7)
+#: Under which name, and for how many real seconds at most, a sweep holds an account that nobody drives. No worker
+#: has that name: who asks under the owner's name is given a lease even while it is held.
+SETTLER = "clarion/retention"
+SETTLES_WITHIN = 5.0
 _PAGE = 50
 
 
@@ -69,6 +79,7 @@ class Retention:
         self._store = store
         self._clock = clock
         self._after = after
+        self._recovery = Recovery(store, clock)
 
     async def sweep(self) -> AsyncGenerator[Swept]:
         """Everything that is old by now, the oldest first. Each piece is small, and told before the next begins, so
@@ -84,10 +95,32 @@ class Retention:
         behind: tuple[datetime, str] | None = None
         while found := await self._store.outlived(FOLDED, finished_before=before, after=behind, limit=_PAGE):
             for broadcast in found:
-                if may_fold(broadcast, await self._store.tally(broadcast.id), before):
+                if await self._may_fold(broadcast, before):
                     async for folded in self._fold(broadcast):
                         yield folded
             behind = (found[-1].finished_at or before, found[-1].id)
+
+    async def _may_fold(self, broadcast: Broadcast, before: datetime) -> bool:
+        tally = await self._store.tally(broadcast.id)
+        if report.deliveries(tally)[DeliveryState.SENDING]:
+            await self._settle(broadcast.id)
+            tally = await self._store.tally(broadcast.id)
+        return may_fold(broadcast, tally, before)
+
+    async def _settle(self, broadcast: str) -> None:
+        """Settles what the accounts of its deliveries in flight were left with, but where somebody drives them."""
+        left = DeliveryFilter(broadcast, states={DeliveryState.SENDING})
+        accounts = {one.account async for one, _ in self._store.all_deliveries(left) if one.account is not None}
+        for account in sorted(accounts):
+            lease = await self._store.acquire_lease(account, SETTLER, SETTLES_WITHIN)
+            if lease is None:
+                continue
+            try:
+                with suppress(LeaseLost):  # it took too long, and somebody drives it now
+                    await self._recovery.settle(lease)
+            finally:
+                with suppress(StoreUnavailable):
+                    await self._store.release_lease(lease)
 
     async def _fold(self, broadcast: Broadcast) -> AsyncIterator[Swept]:
         if broadcast.deliveries_removed_at is None:

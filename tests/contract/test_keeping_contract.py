@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from broadcast.model import BroadcastStatus, Delivery, DeliveryState, EventType, Outcome
 from broadcast.ports import DeliveryFilter, Lease, Store
-from broadcast.retention import FOLDED
+from broadcast.retention import FOLDED, Retention
+from broadcast.virtual_time import VirtualClock
 from tests.storage.builders import (
     ACCOUNT,
     NOW,
+    Wall,
     absent,
     at,
     attempt,
@@ -219,6 +222,31 @@ async def test_a_broadcast_that_was_marked_is_found_until_it_is_done(store: Stor
     assert found.deliveries_removed_at == at(90)
     await store.save_broadcast(replace(found, removal_done=True), expected=B.COMPLETED)
     assert await store.outlived(FOLDED, finished_before=at(99), after=None, limit=9) == []
+
+
+async def swept(store: Store) -> list[str]:
+    """The broadcasts that a sweep folds once they are a day old."""
+    sweep = Retention(store, VirtualClock(at(60) + timedelta(days=2)), after=timedelta(days=1)).sweep()
+    return [one.broadcast.id async for one in sweep if one.broadcast and one.done]
+
+
+async def test_what_nobody_takes_over_goes_once_its_lease_has_run_out(store: Store, wall: Wall) -> None:
+    """A worker died in the middle of a send, and its account is gone. As long as somebody may still drive it, all
+    of it stays; then what was under way is uncertain, and the broadcast goes with all others."""
+    lease, [ann, ben] = await launch(store, "ann", "ben")
+    await dispatch(store, lease, ann)
+    assert await store.intend(lease, [replace(ben, sends=1, rung_at=NOW)], NOW) == [ben.id]
+    await end(store, status=B.STOPPED, mark=False)
+    assert await swept(store) == []
+    assert await listed(store) == [ann.id, ben.id]
+    wall.move(31)
+    assert await swept(store) == ["brd_1"]
+    assert await listed(store) == []
+    tally = await store.tally("brd_1")
+    states = {state: tally.get(f"state/teams/{state}", 0) for state in (S.SENDING, S.SENT, S.UNCERTAIN)}
+    assert states == {S.SENDING: 0, S.SENT: 1, S.UNCERTAIN: 1}
+    assert await store.in_flight(lease) == []
+    assert await store.acquire_lease(ACCOUNT, "worker-2", 30) is not None
 
 
 # --- what repeats are told by -------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from broadcast.ports import DeliveryFilter, Store
 from broadcast.retention import BATCH, Retention
 from storage.memory import MemoryStore
 from storage.sqlite import SqliteStore
-from tests.storage.builders import broadcast, delivery
+from tests.storage.builders import NOW, broadcast, delivery, launch
 
 OLD = datetime.now(UTC) - timedelta(days=30)
 TERMS = Terms(lease=1.0, renew=0.2, ask_again=0.02)
@@ -126,4 +126,21 @@ async def test_a_host_removes_only_where_it_is_told_to(days: str, tmp_path: Path
         await host.store.ping()  # whoever asked for the turn did so before
         assert (await store.acquire_lease(LEASE, "nobody", 1.0) is None) == (days == "29")
     assert await left(store) == (0 if days == "29" else PEOPLE)
+    await store.close()
+
+
+async def test_a_host_folds_what_an_account_left_that_is_gone(tmp_path: Path) -> None:
+    """Taken out of the settings in the middle of a send: no engine of this host is ever to settle it."""
+    path = tmp_path / "clarion.db"
+    store = await SqliteStore.open(path)
+    lease, [ann] = await launch(store, "ann")
+    assert await store.intend(lease, [replace(ann, sends=1, rung_at=NOW)], NOW) == [ann.id]
+    await store.release_lease(lease)
+    stopped = broadcast(status=BroadcastStatus.STOPPED, finished_at=OLD)
+    await store.save_broadcast(stopped, expected=BroadcastStatus.RUNNING)
+    environ = {"CLARION_STORE": f"sqlite:///{path}", "CLARION_PORT": "0", "CLARION_RETENTION_DAYS": "29"}
+    async with Host(load(environ=environ)).running():
+        await until(lambda: is_done(store))
+    assert await left(store) == 0
+    assert (await store.tally("brd_1"))["state/teams/uncertain"] == 1
     await store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -74,6 +75,8 @@ class Shaky:
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         method = getattr(self._store, name)
+        if inspect.isasyncgenfunction(method):  # a stream is no call to die in
+            return cast("Callable[..., Awaitable[Any]]", method)
 
         async def call(*args: Any, **keywords: Any) -> Any:
             await asyncio.sleep(0)
