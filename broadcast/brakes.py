@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from broadcast.model import Broadcast, BroadcastReason, Delivery, DeliveryState, Outcome, Reason
+from broadcast.model import BEGUN_STATES, Broadcast, BroadcastReason, Delivery, DeliveryState, Outcome, Reason
 from broadcast.ports import Result
 
 #: A start that was missed by more than this is held and asks.
@@ -101,12 +101,17 @@ def has_canary(broadcast: Broadcast) -> bool:
     return broadcast.policies.canary is not None and not broadcast.canary_passed
 
 
-def canary_left(broadcast: Broadcast, counts: Mapping[DeliveryState, int]) -> int:
-    """How many more may be begun of the first that a canary lets go."""
+def canary_first(broadcast: Broadcast) -> int:
+    """How many may be begun in all before it waits, over all accounts."""
     canary = broadcast.policies.canary
     if canary is None:
         raise ValueError(f"{broadcast.id} has no canary")
-    return max(0, canary.first - _out(counts) - counts[DeliveryState.SENDING])
+    return canary.first
+
+
+def canary_left(broadcast: Broadcast, counts: Mapping[DeliveryState, int]) -> int:
+    """How many more may be begun of the first that a canary lets go."""
+    return max(0, canary_first(broadcast) - sum(counts[state] for state in BEGUN_STATES))
 
 
 def canary_over(broadcast: Broadcast, counts: Mapping[DeliveryState, int], now: datetime) -> Brake | None:

@@ -310,6 +310,14 @@ class Engine:
                 over[id] = brake
         return over
 
+    def _limits(self) -> dict[str, int]:
+        """How many may be begun over all accounts, of each broadcast that has to pass its canary: what is counted
+        here may be taken by another account before the intents are written."""
+        if not self._options.brakes:
+            return {}
+        known = (book.broadcast for book in self._books.values())
+        return {one.id: brakes.canary_first(one) for one in known if brakes.has_canary(one)}
+
     async def _reload(self) -> None:
         """Forgets what is waiting in memory: storage may say otherwise by now. What is already decided is written
         first, or storage would hand it out again as it was before."""
@@ -532,7 +540,8 @@ class Engine:
     async def _written(self, results: Sequence[Result], intents: Sequence[Delivery], now: datetime) -> Set[str]:
         """All in one transaction; answers the ids granted."""
         if intents:
-            write = partial(self._store.intend, self._lease, intents, now, after=results)
+            limits = self._limits()
+            write = partial(self._store.intend, self._lease, intents, now, after=results, limits=limits)
             return set(await self._durably(write))
         if results:
             await self._durably(lambda: self._store.record(self._lease, results))

@@ -605,6 +605,8 @@ BROADCAST_MOVES: Mapping[BroadcastStatus, frozenset[BroadcastStatus]] = MappingP
 )
 
 OPEN_STATES = frozenset({DeliveryState.PLANNED, DeliveryState.SENDING})
+#: Where a send was begun that has not come back.
+BEGUN_STATES = frozenset({DeliveryState.SENDING, DeliveryState.SENT, DeliveryState.FAILED, DeliveryState.UNCERTAIN})
 ENDED_STATUSES = frozenset({BroadcastStatus.COMPLETED, BroadcastStatus.STOPPED, BroadcastStatus.FAILED})
 
 

@@ -423,7 +423,13 @@ class Ledger(Protocol):
         """When the earliest planned delivery of the account in a running broadcast is due."""
 
     async def intend(
-        self, lease: Lease, deliveries: Sequence[Delivery], at: datetime, *, after: Sequence[Result] = ()
+        self,
+        lease: Lease,
+        deliveries: Sequence[Delivery],
+        at: datetime,
+        *,
+        after: Sequence[Result] = (),
+        limits: Mapping[str, int] = {},
     ) -> list[str]:
         """Writes the intent to send: `planned` to `sending` with `sends` and `rung_at` of the values given, for
         those that are still planned, whose broadcast still runs, whose recipient is not unsubscribed and
@@ -432,7 +438,12 @@ class Ledger(Protocol):
         `StoreUnavailable` nothing is granted, and may be asked for again.
 
         `after` are outcomes that are written first, as `record` does, in the same transaction: what an account has
-        to write while it sends is one call."""
+        to write while it sends is one call.
+
+        `limits` says of some broadcasts how many deliveries may be begun in all, on whatever account: those sent,
+        failed, uncertain and sending, as `tally` tells once `after` is written. What may be granted is, in the
+        order given, until the number is reached. What another account was granted is counted in any case, in
+        whatever process: however many ask at once, they do not exceed it together."""
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
         """Writes outcomes, attempts, marks, references, counters (`tally`) and what waiting receipts say of them;

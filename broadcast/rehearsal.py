@@ -275,13 +275,19 @@ class _Listening:
         return await self._store.plan(deliveries)
 
     async def intend(
-        self, lease: Lease, deliveries: Sequence[Delivery], at: datetime, *, after: Sequence[Result] = ()
+        self,
+        lease: Lease,
+        deliveries: Sequence[Delivery],
+        at: datetime,
+        *,
+        after: Sequence[Result] = (),
+        limits: Mapping[str, int] = {},
     ) -> list[str]:
         for delivery in deliveries:
             if delivery.broadcast == self._broadcast and delivery.due_at is not None:
                 of = lease.account, _hour(delivery.due_at)
                 self._run.late[of] = max(at - delivery.due_at, self._run.late.get(of, timedelta()))
-        return await self._store.intend(lease, deliveries, at, after=self._heard(lease, after))
+        return await self._store.intend(lease, deliveries, at, after=self._heard(lease, after), limits=limits)
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
         return await self._store.record(lease, self._heard(lease, results))

@@ -358,10 +358,16 @@ class _Ledger:
         return getattr(self._store, name)
 
     async def intend(
-        self, lease: Lease, deliveries: Sequence[Delivery], at: datetime, *, after: Sequence[Result] = ()
+        self,
+        lease: Lease,
+        deliveries: Sequence[Delivery],
+        at: datetime,
+        *,
+        after: Sequence[Result] = (),
+        limits: Mapping[str, int] = {},
     ) -> list[str]:
         await self.record(lease, after)
-        return await self._store.intend(lease, deliveries, at)
+        return await self._store.intend(lease, deliveries, at, limits=limits)
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
         written = await self._store.record(lease, [_without_line(result) for result in results])

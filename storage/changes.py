@@ -6,7 +6,7 @@ the shapes that the port's docstrings describe.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -105,6 +105,16 @@ def erased(delivery: Delivery, at: datetime) -> Delivery:
     elif delivery.state is DeliveryState.SENDING:
         ended = move_delivery(delivery, DeliveryState.UNCERTAIN, due_at=None, ended_at=at)
     return evolve(ended, conversation=None, platform_message_id=None)
+
+
+def takes_place(room: MutableMapping[str, int], broadcast: str) -> bool:
+    """Whether one more of the broadcast may be begun, which then has its place: `room` is how many may, and of a
+    broadcast that is not in it any number."""
+    left = room.get(broadcast)
+    if left is None:
+        return True
+    room[broadcast] = left - 1
+    return left > 0
 
 
 def refuse_planning(initializing: Collection[str]) -> None:

@@ -447,12 +447,16 @@ class MemoryStore(Store):
         at: datetime,  # noqa: ARG002 - nothing but state, sends and rung_at changes
         *,
         after: Sequence[Result] = (),
+        limits: Mapping[str, int] = {},
     ) -> list[str]:
         await self.record(lease, after)
+        room = {id: most - tally.begun(self._tallies.get(id, {})) for id, most in limits.items()}
         granted = []
         for given in deliveries:
             stored = self._deliveries.by_id.get(given.id)
             if stored is None or stored.account != lease.account or not self._may_send(stored):
+                continue
+            if not changes.takes_place(room, stored.broadcast):
                 continue
             begun = changes.evolve(stored, state=DeliveryState.SENDING, sends=given.sends, rung_at=given.rung_at)
             self._change(stored, begun)

@@ -5,7 +5,8 @@ takes nothing of it along. Whatever the port calls one transaction is one. They 
 in documents of its own (`Unit`), an account's batches follow one another (`Ledger`), and what must not happen at
 once writes the same document, so that MongoDB itself lets only one of the two through.
 
-    intend   the lease with what is claimed, then who may not be written to, then the deliveries still planned
+    intend   the lease with what is claimed, then who may not be written to, then what is counted where only so
+             many may begin (`counting`), then the deliveries still planned
     record   the lease, then each delivery with its line, what is planned again (`edges`), and what the answer told
              of its conversation
     last     the counters, then the control version; then the commit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,7 +12,8 @@ from storage import changes
 from storage.codec import BROADCAST, CAMPAIGN, micros, micros_or_none
 from storage.mongo import claiming
 from storage.mongo.base import Base, containing, words
-from storage.mongo.connection import Access, Unit, path
+from storage.mongo.connection import Access, Unit
+from storage.mongo.counting import counters
 
 _POLL_SECONDS = 0.4  # how often a waiter looks for control writes of other processes where it is not told of them
 _LOOK_SECONDS = 5.0  # and how often where it is
@@ -163,11 +163,3 @@ async def _count_launch(unit: Unit, broadcast: Broadcast) -> None:
 async def running(db: Access) -> list[str]:
     found = await db.all("broadcasts", {"status": "running"}, {"_id": True}, sort=[("_id", 1)])
     return [document["_id"] for document in found]
-
-
-async def counters(db: Access, broadcast: str) -> dict[str, int]:
-    """Each transaction counts in one slot, whole: their sum is what the ledger holds."""
-    total: Counter[str] = Counter()
-    for slot in await db.all("tally", {"broadcast": broadcast}):
-        total.update({path(name): int(count) for name, count in slot["counts"].items()})
-    return {name: count for name, count in total.items() if count}

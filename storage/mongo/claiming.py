@@ -12,10 +12,12 @@ from bson import MinKey, ObjectId
 from broadcast import tally
 from broadcast.model import ChannelName, ConversationState, Delivery, DeliveryState, move_delivery
 from broadcast.ports import Due
+from storage import changes
 from storage.codec import micros_or_none
 from storage.mongo import documents, edges
 from storage.mongo.base import among
 from storage.mongo.connection import Access, Change, Document, Key, Unit, change_all
+from storage.mongo.counting import begun
 from storage.mongo.edges import EVER, Place
 
 _PLACE = {"account": True, "broadcast": True, "channel": True, "turn": True, "position": True}
@@ -120,12 +122,17 @@ class Claim:
     ids: Sequence[str]
     token: ObjectId = field(default_factory=ObjectId)
 
-    async def write(self, unit: Unit, account: str, deliveries: Sequence[Delivery]) -> list[str]:
+    async def write(
+        self, unit: Unit, account: str, deliveries: Sequence[Delivery], limits: Mapping[str, int]
+    ) -> list[str]:
         """Answers the ids granted. Of the deliveries nothing is read: the write takes those that are still planned,
         and only where these are fewer it is asked which. A stop of any kind that ends planned deliveries writes
         them, and then one of the two begins anew; a pause that comes later than what was read counts as later.
-        What a delivery points at never changes, so that the values given tell what to ask for."""
+        What a delivery points at never changes, so that the values given tell what to ask for. `limits`: see
+        `intend`."""
         wanted = await _allowed(unit, deliveries)
+        if limited := limits.keys() & {one.broadcast for one in wanted.values()}:
+            wanted = await _within(unit, account, wanted, {id: limits[id] for id in sorted(limited)})
         written = await unit.change("deliveries", [*_intents(account, wanted, self.token)])
         if written < len(wanted):
             taken = {one["_id"] for one in await self._taken(unit)}
@@ -172,6 +179,15 @@ async def _allowed(unit: Unit, deliveries: Sequence[Delivery]) -> dict[str, Deli
         if one.broadcast in running and one.recipient not in left and one.conversation not in closed:
             allowed.setdefault(one.id, one)
     return allowed
+
+
+async def _within(
+    unit: Unit, account: str, wanted: Mapping[str, Delivery], limits: Mapping[str, int]
+) -> dict[str, Delivery]:
+    """The first of them that are still planned, until as many are begun as may be."""
+    room = {id: most - await begun(unit, id) for id, most in limits.items()}
+    planned = await _fitting(unit, "deliveries", wanted, {"account": account, "state": "planned"})
+    return {id: one for id, one in wanted.items() if id in planned and changes.takes_place(room, one.broadcast)}
 
 
 async def _fitting(

@@ -230,6 +230,10 @@ class Unit(Access):
         for path, delta in deltas:
             counts[path] += delta * times
 
+    def counted(self, broadcast: str) -> Mapping[str, int]:
+        """What it adds to the counters of the broadcast so far."""
+        return self._counts.get(broadcast, {})
+
     def raise_control(self) -> None:
         self.controls += 1
 

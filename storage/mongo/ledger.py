@@ -14,9 +14,10 @@ from storage import changes, codec
 from storage.codec import micros
 from storage.mongo import claiming, documents, edges
 from storage.mongo.base import among, containing, words
-from storage.mongo.campaigns import counters, running
+from storage.mongo.campaigns import running
 from storage.mongo.claiming import Claim, Flights
 from storage.mongo.connection import Access, Connection, OutcomeUnknown, Unit
+from storage.mongo.counting import counters
 from storage.mongo.edges import EVER
 from storage.mongo.leases import Leases
 from storage.mongo.recording import Outcome, Recording
@@ -81,10 +82,17 @@ class Ledger(Leases):
         at: datetime,  # noqa: ARG002 - nothing but state, sends and rung_at changes
         *,
         after: Sequence[Result] = (),
+        limits: Mapping[str, int] = {},
     ) -> list[str]:
-        return await self._finish(self._intend(lease, deliveries, _outcomes(after)))
+        return await self._finish(self._intend(lease, deliveries, _outcomes(after), limits))
 
-    async def _intend(self, lease: Lease, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[str]:
+    async def _intend(
+        self,
+        lease: Lease,
+        deliveries: Sequence[Delivery],
+        outcomes: Sequence[Outcome],
+        limits: Mapping[str, int],
+    ) -> list[str]:
         """A claim of which nobody could tell whether it was written is put back before the next one: what was not
         granted is planned, and no delivery is left waiting for an outcome that cannot come."""
         claim = Claim([*{one.id for one in deliveries}])
@@ -97,7 +105,7 @@ class Ledger(Leases):
             recording = Recording(unit, lease.account, flights.begun)
             if outcomes:
                 await recording.run(outcomes)
-            return await claim.write(unit, lease.account, deliveries), recording
+            return await claim.write(unit, lease.account, deliveries, limits), recording
 
         async with self._turns[lease.account]:
             try:

@@ -24,8 +24,9 @@ from storage.codec import BROADCAST, CAMPAIGN, instant, micros, micros_or_none
 from storage.errors import CannotOpen
 from storage.mongo import documents
 from storage.mongo.base import among
-from storage.mongo.campaigns import Campaigns, counters
+from storage.mongo.campaigns import Campaigns
 from storage.mongo.connection import Connection, field
+from storage.mongo.counting import counters
 from storage.mongo.meaning import told
 from storage.mongo.schema import opened
 from storage.records import KINDS, PAGE, Counter, Holder, NamedList, Record, Remembered, Seen, Story

@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,10 @@ class Unit:
     def count(self, broadcast: str, deltas: Iterable[Delta], times: int = 1) -> None:
         for path, delta in deltas:
             self._counts[broadcast, path] += delta * times
+
+    def counted(self, broadcast: str) -> Mapping[str, int]:
+        """What it adds to the counters of the broadcast so far."""
+        return {path: delta for (of, path), delta in self._counts.items() if of == broadcast}
 
     def raise_control(self) -> None:
         self.control_raised = True

@@ -116,6 +116,7 @@ class Ledger(Base):
         at: datetime,  # noqa: ARG002 - nothing but state, sends and rung_at changes
         *,
         after: Sequence[Result] = (),
+        limits: Mapping[str, int] = {},
     ) -> list[str]:
         outcomes = [*map(_Outcome.of, after)]
 
@@ -123,7 +124,7 @@ class Ledger(Base):
             check(unit.db, lease, self._wall())
             if outcomes:
                 _Recording(unit, lease).run(outcomes)
-            return _intend(unit, lease, deliveries)
+            return _intend(unit, lease, deliveries, limits)
 
         return await self._write(run)
 
@@ -307,16 +308,18 @@ GRANTABLE = f"SELECT {_GRANTED} {_GRANTABLE_FROM}"
 _GRANTABLE_TOGETHER = in_one(_GRANTED, _GRANTABLE_FROM)
 
 
-def _intend(unit: Unit, lease: Lease, deliveries: Sequence[Delivery]) -> list[str]:
+def _intend(unit: Unit, lease: Lease, deliveries: Sequence[Delivery], limits: Mapping[str, int]) -> list[str]:
+    """Nobody else writes meanwhile: what is counted holds until the commit."""
     wanted = orjson.dumps([delivery.id for delivery in deliveries]).decode()
     found = read(unit.db, _GRANTABLE_TOGETHER, {"ids": wanted, "account": lease.account})
     grantable = {row[0]: row for row in found}
+    room = {id: most - _begun(unit, id) for id, most in limits.items()}
     granted: list[str] = []
     intents = []
     alike: dict[tuple[str, str | None], int] = defaultdict(int)
     for delivery in deliveries:
         row = grantable.pop(delivery.id, None)
-        if row is not None:
+        if row is not None and changes.takes_place(room, row[2]):
             granted.append(delivery.id)
             intents.append((row[1], lease.account, delivery.sends, micros_or_none(delivery.rung_at)))
             alike[row[2], row[3]] += 1
@@ -324,6 +327,11 @@ def _intend(unit: Unit, lease: Lease, deliveries: Sequence[Delivery]) -> list[st
     for (broadcast, channel), count in alike.items():
         unit.count(broadcast, _sending_deltas(channel), times=count)
     return granted
+
+
+def _begun(unit: Unit, broadcast: str) -> int:
+    """With what this call adds: that is written at its end."""
+    return tally.begun(counters(unit.db, broadcast)) + tally.begun(unit.counted(broadcast))
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -95,10 +95,15 @@ def test_sends_at_a_pace_are_written_a_few_at_a_time() -> None:
     intend = world.store.intend
 
     async def counted(
-        lease: Lease, deliveries: Sequence[Delivery], at: datetime, *, after: Sequence[Result] = ()
+        lease: Lease,
+        deliveries: Sequence[Delivery],
+        at: datetime,
+        *,
+        after: Sequence[Result] = (),
+        limits: Mapping[str, int] = {},
     ) -> list[str]:
         writes.append(len(deliveries))
-        return await intend(lease, deliveries, at, after=after)
+        return await intend(lease, deliveries, at, after=after, limits=limits)
 
     world.store.intend = counted  # type: ignore[method-assign]  # a look at what is written
     world.channel.takes = SECOND / 100

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from broadcast.campaigns import AT_ONCE
+import pytest
+
+from broadcast import virtual_time
+from broadcast.campaigns import AT_ONCE, Broadcasts
+from broadcast.launching import Launching
 from broadcast.model import (
     BadContent,
     BroadcastReason,
@@ -18,6 +25,8 @@ from broadcast.model import (
     PresencePolicy,
     Throttled,
 )
+from broadcast.virtual_time import VirtualClock
+from storage.memory import MemoryStore
 from tests.engine.world import World
 
 NOON = datetime(2026, 3, 27, 12, tzinfo=UTC)
@@ -103,3 +112,99 @@ def test_a_canary_as_large_as_the_audience_asks_nobody() -> None:
     made.run(LATER)
     assert broadcast(made)[0] is BroadcastStatus.COMPLETED
     assert {one.state for one in made.deliveries()} == {DeliveryState.SENT}
+
+
+# --- a canary over several accounts -------------------------------------------------------------------
+
+
+class FarStore(MemoryStore):
+    """What it told of its counters is old by the time it is heard, so that all accounts see the same. `asked` is
+    how often it was asked for them."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.asked = 0
+
+    async def tally(self, broadcast: str) -> Mapping[str, int]:
+        self.asked += 1
+        counted = await super().tally(broadcast)
+        await self._clock.sleep_until(self._clock.now() + timedelta(milliseconds=20))
+        return counted
+
+
+class Accounts:
+    """One broadcast to people on several accounts, each with an engine of its own."""
+
+    def __init__(self, number: int, people: int, *, canary: Canary, rate: float = 10) -> None:
+        self.worlds = [world(people, canary=canary, rate=rate) for _ in range(number)]
+        first = self.worlds[0]
+        self.store = FarStore(first.clock)
+        self.broadcasts = Broadcasts(self.store, first.clock)
+        for place, each in enumerate(self.worlds):
+            each.people = [f"{who}_{place}" for who in each.people]
+            each.clock, each.store, each.broadcasts = first.clock, self.store, self.broadcasts
+            each.channel.clock, each.channel.account = first.clock, f"teams/{place}"
+            each.account = replace(each.account, key=each.channel.account)
+
+    def at(self, instant: datetime, act: Callable[[], object]) -> None:
+        self.worlds[0].at(instant, act)
+
+    def run(self, until: datetime = LATER) -> None:
+        virtual_time.run(self.worlds[0].clock, lambda: self._run(until))
+
+    async def _run(self, until: datetime) -> None:
+        first = self.worlds[0]
+        for each in self.worlds:
+            await each.people_known()
+        await self.store.save_broadcast(first.broadcast, expected=None)
+        accounts = {each.account.key: each.account for each in self.worlds}
+        await Launching(self.store, first.clock, accounts, first=first.options.first).start_due()
+        await asyncio.gather(*(each.drive(until) for each in self.worlds))
+
+    @property
+    def sent(self) -> list[str]:
+        return sorted(who for each in self.worlds for who, _ in each.channel.sends)
+
+
+@pytest.mark.parametrize("rate", [1, 10, 500])
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_canary_is_one_over_all_accounts(number: int, rate: float) -> None:
+    """However many see room for the first at the same time, no more than these go out, and nobody twice."""
+    made = Accounts(number, 30, canary=Canary(first=7), rate=rate)
+    made.run()
+    assert len(made.sent) == len({*made.sent}) == 7
+    status, reason, detail = broadcast(made.worlds[0])
+    assert (status, reason) == (BroadcastStatus.PAUSED, BroadcastReason.CANARY)
+    assert detail == "the first 7 are out, 0 of them failed; approve it to go on"
+
+
+def test_all_accounts_go_on_once_their_canary_is_approved() -> None:
+    """Everybody is sent to once."""
+    made = Accounts(2, 30, canary=Canary(first=7))
+    made.at(NOON + timedelta(minutes=5), lambda: made.broadcasts.approve("brd_1"))
+    made.run()
+    assert broadcast(made.worlds[0])[0] is BroadcastStatus.COMPLETED
+    assert made.sent == sorted(who for each in made.worlds for who in each.people)
+
+
+def test_who_finds_the_canary_taken_waits_in_peace() -> None:
+    """While the last of the first are on their way for a minute, the accounts look again once a second each."""
+    made = Accounts(2, 30, canary=Canary(first=7))
+    for each in made.worlds:
+        each.channel.takes = timedelta(minutes=1)
+    made.run(NOON + timedelta(seconds=50))
+    assert len(made.sent) == 7
+    assert made.store.asked < 2 * 60
+
+
+def test_one_who_comes_back_leaves_the_place_to_another_account() -> None:
+    """The first is throttled, on an account that waits for hours then: only then somebody else goes."""
+    made = Accounts(2, 30, canary=Canary(first=1))
+    throttled, other = (each.channel for each in made.worlds)
+    throttled.answers = {who: [Throttled(timedelta(hours=2), Holds.ACCOUNT)] for who in made.worlds[0].people}
+    throttled.takes = timedelta(seconds=10)
+    made.run()
+    assert broadcast(made.worlds[0])[1] is BroadcastReason.CANARY
+    assert (len(throttled.sends), len(other.sends)) == (1, 1)
+    assert other.sends[0][1] >= throttled.sends[0][1] + throttled.takes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -77,12 +77,18 @@ class SlowStore(MemoryStore):
         return await super().record(lease, results)
 
     async def intend(
-        self, lease: Lease, deliveries: Sequence[Delivery], at: datetime, *, after: Sequence[Result] = ()
+        self,
+        lease: Lease,
+        deliveries: Sequence[Delivery],
+        at: datetime,
+        *,
+        after: Sequence[Result] = (),
+        limits: Mapping[str, int] = {},
     ) -> list[str]:
         if self.fails:
             self.fails -= 1
             raise StoreUnavailable("busy")
-        granted = await super().intend(lease, deliveries, at, after=after)
+        granted = await super().intend(lease, deliveries, at, after=after, limits=limits)
         if self.takes:
             await self._clock.sleep_until(self._clock.now() + self.takes.pop(0))
         return granted

@@ -143,7 +143,7 @@ class World:
 
     async def prepare(self) -> None:
         """Stores the people and starts the broadcast."""
-        await self._people()
+        await self.people_known()
         for broadcast in (self.broadcast, *self.others):
             await self.store.save_broadcast(broadcast, expected=None)
         await self.launching().start_due()
@@ -190,7 +190,8 @@ class World:
         waiting.cancel()
         self.engine.stop()
 
-    async def _people(self) -> None:
+    async def people_known(self) -> None:
+        """Stores the people, who can be reached on the account."""
         await self.store.save_recipients(
             [Recipient(id=who, first_name=who.title(), timezone=self.timezones.get(who)) for who in self.people]
         )

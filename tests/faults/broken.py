@@ -98,10 +98,10 @@ class BrokenStore:
 
         return broken
 
-    async def intend(self, *named: Any, after: Sequence[Result] = ()) -> list[str]:
+    async def intend(self, *named: Any, after: Sequence[Result] = (), limits: Mapping[str, int] = {}) -> list[str]:
         async def intend() -> list[str]:
             await self._record(named[0], after)
-            return await self._inner.intend(*named)
+            return await self._inner.intend(*named, limits=limits)
 
         granted = await self._broken(intend)
         await self._fate.delay(meanwhile=0.4)

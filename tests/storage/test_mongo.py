@@ -602,6 +602,28 @@ async def test_an_unsubscription_and_an_intent_cannot_both_take_hold(opened: Ope
     assert await tallied(one) == await counted(one)
 
 
+async def test_hosts_that_ask_at_once_begin_no_more_than_may_be_begun(opened: Opener) -> None:
+    """However many accounts, at two hosts: each counts what the others were granted before it."""
+    stores = [await opened(), await opened()]
+    accounts = [f"teams/{number}" for number in range(6)]
+    leases = [await stores[0].acquire_lease(account, "worker-1", 30) for account in accounts]
+    for id in ("brd_1", "brd_2", "brd_3"):
+        await stores[0].save_broadcast(broadcast(id), expected=None)
+        planned = [
+            [delivery(f"{name}{account[-1]}", id, account=account) for name in ("ann", "ben", "cat")]
+            for account in accounts
+        ]
+        await stores[0].plan([one for own in planned for one in own])
+        asked = [
+            stores[place % 2].intend(lease, own, NOW, limits={id: 10})
+            for place, (lease, own) in enumerate(zip(leases, planned, strict=True))
+            if lease is not None
+        ]
+        granted = await asyncio.gather(*asked)
+        assert sum(map(len, granted)) == 10
+        assert await tallied(stores[1], id) == await counted(stores[1], id)
+
+
 async def test_an_event_and_the_removal_of_its_delivery_cannot_both_take_hold(
     url: str, opened: Opener, client: MongoClient[dict[str, Any]]
 ) -> None:
@@ -801,7 +823,7 @@ async def test_a_server_that_stays_away_is_told_and_nothing_is_written(
 async def test_an_intent_of_which_nobody_knows_is_put_back(
     opened: Opener, client: MongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Committed, but the answer was lost for long: who asked was told no, and can ask again."""
+    """Committed, but the answer was lost for long: who asked was told no, and can ask again. Its place is free."""
     monkeypatch.setattr(connection, "_COMMIT_PATIENCE", 0.3)
     store, other = await opened(options=FAILS), await opened()
     lease, [ann, ben] = await launch(store, "ann", "ben")
@@ -815,7 +837,7 @@ async def test_an_intent_of_which_nobody_knows_is_put_back(
     written = await other.delivery(ann.id)
     assert written is not None
     assert written.state is S.SENDING
-    assert await store.intend(lease, [replace(ben, sends=1)], NOW) == [ben.id]
+    assert await store.intend(lease, [replace(ben, sends=1)], NOW, limits={"brd_1": 1}) == [ben.id]
     assert await store.delivery(ann.id) == ann
     assert await store.intend(lease, [wanted], NOW) == [ann.id]
     assert await tallied(store) == await counted(store) == {"state/teams/sending": 2}

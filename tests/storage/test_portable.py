@@ -90,7 +90,7 @@ async def furnish(url: str) -> None:
         await store.save_campaign(campaign(), expected=None)
         await dispatch(store, lease, planned[0])
         await store.record(lease, [absent(planned[1])])
-        await store.intend(lease, [replace(planned[2], sends=1, rung_at=NOW)], NOW)
+        await store.intend(lease, [replace(planned[2], sends=1, rung_at=NOW)], NOW, limits={"brd_1": 2})
         await store.add_events([event(planned[0].id), event(planned[0].id, EventType.READ, "a0", at=at(3))])
         await store.add_receipts([receipt("dan", "500"), receipt("dan", "400", up_to=True)])
         await store.first_time(ACCOUNT, "update-7", NOW)

@@ -54,6 +54,7 @@ names = st.sampled_from(NAMES)
 minutes = st.integers(-2, 5)
 placed = st.tuples(names, st.sampled_from(BROADCASTS))
 batches = st.lists(placed, min_size=1, max_size=4)
+limits = st.dictionaries(st.sampled_from(BROADCASTS), st.integers(0, 3))
 message_ids = st.sampled_from(["90", "100", "110", "x"])
 
 
@@ -100,13 +101,24 @@ class Agreement(RuleBasedStateMachine):
         ]
         self.both(lambda store: store.plan(values, [attempt(values[0], Outcome.ERROR)]))
 
-    @rule(wanted=batches, sends=st.integers(1, 3), ended=st.one_of(st.just([]), batches), message_id=message_ids)
+    @rule(
+        wanted=batches,
+        sends=st.integers(1, 3),
+        ended=st.one_of(st.just([]), batches),
+        message_id=message_ids,
+        limits=limits,
+    )
     def intend(
-        self, wanted: list[tuple[str, str]], sends: int, ended: list[tuple[str, str]], message_id: str
+        self,
+        wanted: list[tuple[str, str]],
+        sends: int,
+        ended: list[tuple[str, str]],
+        message_id: str,
+        limits: dict[str, int],
     ) -> None:
         values = [delivery(*one, sends=sends, rung_at=at(1)) for one in wanted]
         results = [self._result(one, message_id, S.SENT, S.SENDING, doubled=False) for one in ended]
-        self.both(lambda store: store.intend(self.lease, values, NOW, after=results))
+        self.both(lambda store: store.intend(self.lease, values, NOW, after=results, limits=limits))
 
     @rule(
         wanted=batches,

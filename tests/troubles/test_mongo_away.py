@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -184,10 +184,16 @@ class Told(MongoStore):
     results: list[Result]
 
     async def intend(
-        self, lease: Lease, deliveries: Sequence[Delivery], at: datetime, *, after: Sequence[Result] = ()
+        self,
+        lease: Lease,
+        deliveries: Sequence[Delivery],
+        at: datetime,
+        *,
+        after: Sequence[Result] = (),
+        limits: Mapping[str, int] = {},
     ) -> list[str]:
         self.results += after
-        return await super().intend(lease, deliveries, at, after=after)
+        return await super().intend(lease, deliveries, at, after=after, limits=limits)
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
         self.results += results
