@@ -659,9 +659,11 @@ class Engine:
             self._hand_back(self._granted.popleft().item)
 
     def _go_on(self, now: datetime) -> None:
-        """Lets the senders go on after answers that were judged, unless these made the account wait."""
+        """Lets the senders go on after answers that were judged, unless these made the account wait for longer than
+        sends are prepared ahead. What is prepared for the end of a wait stays: to take it back would be to prepare
+        it again at once."""
         self._halted = False
-        if self._health.outage or self._pacer.held_until(now) is not None:
+        if self._pacer.slot() > now + self._lead:
             self._take_back()
         self._send()
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from broadcast.model import Delivery, DeliveryState, Holds, Schedule, Throttled
+from broadcast.model import Delivery, DeliveryState, Faulty, Holds, Schedule, Throttled
 from broadcast.ports import Due, Lease, Result
 from tests.engine.world import FEATURES, World
 
@@ -26,6 +26,27 @@ def world_of_thirty(rate: float = 1e6, **options: int) -> World:
     chosen = {"concurrency": 2, "ahead": 8, **options}
     world.options = replace(world.options, intent_life=SECOND * 10, **chosen)  # type: ignore[arg-type]  # numbers
     return world
+
+
+def intents_of(world: World) -> list[int]:
+    """How many each write of intents holds. A loop that spins never lets the virtual clock go on: that ends here."""
+    writes: list[int] = []
+    intend = world.store.intend
+
+    async def counted(
+        lease: Lease,
+        deliveries: Sequence[Delivery],
+        at: datetime,
+        *,
+        after: Sequence[Result] = (),
+        limits: Mapping[str, int] = {},
+    ) -> list[str]:
+        writes.append(len(deliveries))
+        assert len(writes) < 500, "it spins"
+        return await intend(lease, deliveries, at, after=after, limits=limits)
+
+    world.store.intend = counted  # type: ignore[method-assign]  # a look at what is written
+    return writes
 
 
 def states(world: World) -> Counter[DeliveryState]:
@@ -79,6 +100,31 @@ def test_what_was_granted_waits_while_the_account_is_held() -> None:
     assert states(world) == {DeliveryState.SENT: 30}
 
 
+def test_news_at_the_end_of_a_hold_does_not_make_it_spin() -> None:
+    """What is prepared for the first slots behind the hold is judged anew once, and goes."""
+    world = world_of_thirty(rate=50.0)
+    world.people = PEOPLE[:3]
+    world.channel.takes = SECOND / 100
+    world.channel.answers = {"p00": [Throttled(SECOND * 5, Holds.ACCOUNT)]}
+    world.at(NOON + SECOND * 4.99, lambda: world.store.set_unsubscribed("p02", world.clock.now()))
+    writes = intents_of(world)
+    world.run()
+    assert states(world) == {DeliveryState.SENT: 2, DeliveryState.SKIPPED: 1}
+    assert len(writes) < 20
+
+
+def test_news_before_a_probe_does_not_make_it_spin() -> None:
+    """In an outage one send is prepared for the end of its hold, judged anew once, and goes."""
+    world = world_of_thirty(rate=50.0)
+    world.channel.takes = SECOND / 100
+    world.channel.answers = {who: [Faulty("503")] for who in PEOPLE[:5]}
+    world.at(NOON + SECOND * 1.05, lambda: world.store.set_unsubscribed("p29", world.clock.now()))
+    writes = intents_of(world)
+    world.run()
+    assert states(world) == {DeliveryState.SENT: 29, DeliveryState.SKIPPED: 1}
+    assert len(writes) < 40
+
+
 def test_sends_keep_their_distance_when_places_become_free_at_once() -> None:
     """The account's rate holds for sends, not for intents."""
     world = world_of_thirty(rate=10.0, concurrency=5)
@@ -91,21 +137,7 @@ def test_sends_at_a_pace_are_written_a_few_at_a_time() -> None:
     """Their intents are written ahead of their slots, their outcomes together; the pace is kept exactly."""
     world = world_of_thirty(rate=50.0, concurrency=30, ahead=64)
     world.people = [f"p{number:03}" for number in range(100)]
-    writes: list[int] = []
-    intend = world.store.intend
-
-    async def counted(
-        lease: Lease,
-        deliveries: Sequence[Delivery],
-        at: datetime,
-        *,
-        after: Sequence[Result] = (),
-        limits: Mapping[str, int] = {},
-    ) -> list[str]:
-        writes.append(len(deliveries))
-        return await intend(lease, deliveries, at, after=after, limits=limits)
-
-    world.store.intend = counted  # type: ignore[method-assign]  # a look at what is written
+    writes = intents_of(world)
     world.channel.takes = SECOND / 100
     world.run()
     begun = sorted(at for _, at in world.channel.sends)
