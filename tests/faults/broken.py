@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -53,10 +54,14 @@ class Fate:
     crashes: int = 2
     calm_after: datetime | None = None
     meanwhile: Callable[[], Awaitable[None]] | None = None
+    steady: bool = False  # the store is: all else breaks
     chance: random.Random = field(init=False)
+    timing: random.Random = field(init=False)  # apart, so that the rest stays as it was
+    news: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)  # noqa: S311 - a test's
+        self.timing = random.Random(f"timing {self.seed}")  # noqa: S311 - a test's
 
     def strikes(self, part: float = 1.0) -> bool:
         """Whether something goes wrong now."""
@@ -73,10 +78,24 @@ class Fate:
             await self.meanwhile()
         await self.clock.sleep_until(self.clock.now() + half)
 
+    def news_before(self, instant: datetime) -> None:
+        """Now and then somebody does something just before, when what is to follow is prepared already."""
+        if self.meanwhile is not None and self.timing.random() < 0.3:
+            short = timedelta(seconds=self.timing.choice([0.0, 0.01, 0.03, 0.1, 0.2]))
+            self.news.add(asyncio.create_task(self._tell(instant - short, self.meanwhile)))
+
+    async def _tell(self, instant: datetime, act: Callable[[], Awaitable[None]]) -> None:
+        await self.clock.sleep_until(instant)
+        await act()
+
     def crash(self, part: float = 0.05) -> None:
         if self.crashes and self.strikes(part):
             self.crashes -= 1
             raise Crash
+
+
+#: So many calls at one instant are no work.
+_SPINS = 100
 
 
 class BrokenStore:
@@ -86,6 +105,7 @@ class BrokenStore:
     def __init__(self, inner: MemoryStore, fate: Fate) -> None:
         self._inner = inner
         self._fate = fate
+        self._calls: Counter[datetime] = Counter()
         self.recorded: list[Result] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -104,7 +124,8 @@ class BrokenStore:
             return await self._inner.intend(*named, limits=limits)
 
         granted = await self._broken(intend)
-        await self._fate.delay(meanwhile=0.4)
+        if not self._fate.steady:
+            await self._fate.delay(meanwhile=0.4)
         return granted
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
@@ -116,6 +137,10 @@ class BrokenStore:
         return written
 
     async def _broken(self, call: Callable[[], Awaitable[T]]) -> T:
+        self._calls[self._fate.clock.now()] += 1
+        assert self._calls[self._fate.clock.now()] < _SPINS, "the engine spins: time stands still for it"
+        if self._fate.steady:
+            return await call()
         self._fate.crash()
         await self._fate.delay()
         if self._fate.strikes():
@@ -134,6 +159,13 @@ class Send:
     at: datetime
     accepted: bool
     answered: Answer | None
+
+
+def _wait_after(answer: Answer) -> timedelta | None:
+    """How long the account waits after it: as long as it says, or in an outage until the first probe."""
+    if isinstance(answer, Throttled):
+        return answer.wait
+    return timedelta(seconds=1) if isinstance(answer, Faulty | Unknown) else None
 
 
 class BrokenChannel:
@@ -158,6 +190,8 @@ class BrokenChannel:
         await self._fate.delay(2.0, meanwhile=0.4)
         self._fate.crash(1.5)
         self.sends[place] = Send(to.recipient, at, accepted, answer)
+        if (wait := _wait_after(answer)) is not None:
+            self._fate.news_before(self._fate.clock.now() + wait)
         return answer
 
     def _answer(self) -> Answer:

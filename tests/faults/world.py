@@ -94,6 +94,7 @@ class World:
             calm_after=WORKING.ends,
         )
         self.fate.meanwhile = self._meanwhile
+        self.fate.steady = self.fate.timing.random() < 0.3
         self.store = BrokenStore(self.inner, self.fate)
         self.accounts = [
             Account(f"{channel}/x", channel, FEATURES, draw.choice([0.002, 0.05, 1.0, 50.0, 500.0]))
