@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "build" / "tests.xml"
+MOST_PROCESSES = 4
 
 STATIC: dict[str, tuple[tuple[str, ...], ...]] = {
     "lint": (("ruff", "check", "."), ("ruff", "format", "--check", ".")),
@@ -50,8 +51,11 @@ def run_static(step: str) -> bool:
 
 
 def run_tests(arguments: Sequence[str]) -> bool:
+    """In several processes, each with a MongoDB of its own: many tests wait for something, so that one more than
+    there are cores keeps all of them busy. ``-n 0`` among the arguments runs them in this one."""
     REPORT.unlink(missing_ok=True)
-    return execute("pytest", f"--junitxml={REPORT}", *arguments)
+    processes = min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
+    return execute("pytest", f"--junitxml={REPORT}", f"-n{processes}", "--dist=worksteal", *arguments)
 
 
 def read_report(path: Path) -> Tests | None:
