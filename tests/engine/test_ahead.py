@@ -29,7 +29,7 @@ def world_of_thirty(rate: float = 1e6, **options: int) -> World:
 
 
 def intents_of(world: World) -> list[int]:
-    """How many each write of intents holds. A loop that spins never lets the virtual clock go on: that ends here."""
+    """How many each write of intents holds. A loop that spins never lets virtual time go on: that ends here."""
     writes: list[int] = []
     intend = world.store.intend
 
