@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from broadcast.model import (
+    BEGUN_STATES,
     OPEN_STATES,
     Broadcast,
     Button,
@@ -139,6 +140,12 @@ def deliveries(tally: Tally) -> dict[DeliveryState, int]:
     for (_, state), number in _under("state", tally):
         counts[DeliveryState(state)] += number
     return counts
+
+
+def begun(tally: Tally) -> int:
+    """How many deliveries are begun (`BEGUN_STATES`), over all channels; of sums of deltas, how many more."""
+    states = deliveries(tally)
+    return sum(states[state] for state in BEGUN_STATES)
 
 
 def progress(tally: Tally) -> float:

@@ -16,10 +16,10 @@ The channel is ``-`` where no conversation was found.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from broadcast.model import BEGUN_STATES, Attempt, Delivery, DeliveryState, Event, EventType, Outcome, Reason
+from broadcast.model import Attempt, Delivery, DeliveryState, Event, EventType, Outcome, Reason
 
 Delta = tuple[str, int]
 
@@ -73,16 +73,6 @@ def of_event(delivery: Delivery, event: Event, *, first: bool, first_on_button: 
 def of_doubt() -> Iterable[Delta]:
     """A delivery that became possibly doubled."""
     yield "doubled", 1
-
-
-def begun(counters: Mapping[str, int]) -> int:
-    """How many deliveries are begun (`BEGUN_STATES`), over all channels; of sums of deltas, how many more."""
-    return sum(number for path, number in counters.items() if _tells_begun(path))
-
-
-def _tells_begun(path: str) -> bool:
-    head, _, state = path.rpartition("/")
-    return head.startswith("state/") and state in BEGUN_STATES
 
 
 def _state(delivery: Delivery, state: DeliveryState) -> str:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TypeVar
 
-from broadcast import tally, tracking
+from broadcast import report, tally, tracking
 from broadcast.errors import Conflict, LeaseLost, StoreUnavailable
 from broadcast.model import (
     OPEN_STATES,
@@ -450,7 +450,7 @@ class MemoryStore(Store):
         limits: Mapping[str, int] = {},
     ) -> list[str]:
         await self.record(lease, after)
-        room = {id: most - tally.begun(self._tallies.get(id, {})) for id, most in limits.items()}
+        room = {id: most - report.begun(self._tallies.get(id, {})) for id, most in limits.items()}
         granted = []
         for given in deliveries:
             stored = self._deliveries.by_id.get(given.id)

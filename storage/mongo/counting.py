@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from broadcast import tally
+from broadcast import report
 from storage.mongo.connection import Access, Unit, path
 
 
@@ -17,9 +17,9 @@ async def counters(db: Access, broadcast: str) -> dict[str, int]:
 
 
 async def begun(unit: Unit, broadcast: str) -> int:
-    """How many of the broadcast are begun (`tally.begun`), with what this transaction adds. Whoever asks writes a
+    """How many of the broadcast are begun (`report.begun`), with what this transaction adds. Whoever asks writes a
     slot that counts nothing: of two transactions that ask at once one begins anew, and counts what the other began.
     """
     asked = {"$inc": {"asked": 1}, "$setOnInsert": {"broadcast": broadcast, "counts": {}}}
     await unit.update("tally", {"_id": f"{broadcast}#begun"}, asked, upsert=True)
-    return tally.begun(await counters(unit, broadcast)) + tally.begun(unit.counted(broadcast))
+    return report.begun(await counters(unit, broadcast)) + report.begun(unit.counted(broadcast))

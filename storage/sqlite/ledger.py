@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from broadcast import tally
+from broadcast import report, tally
 from broadcast.model import (
     Attempt,
     BroadcastStatus,
@@ -331,7 +331,7 @@ def _intend(unit: Unit, lease: Lease, deliveries: Sequence[Delivery], limits: Ma
 
 def _begun(unit: Unit, broadcast: str) -> int:
     """With what this call adds: that is written at its end."""
-    return tally.begun(counters(unit.db, broadcast)) + tally.begun(unit.counted(broadcast))
+    return report.begun(counters(unit.db, broadcast)) + report.begun(unit.counted(broadcast))
 
 
 @cache
