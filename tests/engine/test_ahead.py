@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -33,17 +33,10 @@ def intents_of(world: World) -> list[int]:
     writes: list[int] = []
     intend = world.store.intend
 
-    async def counted(
-        lease: Lease,
-        deliveries: Sequence[Delivery],
-        at: datetime,
-        *,
-        after: Sequence[Result] = (),
-        limits: Mapping[str, int] = {},
-    ) -> list[str]:
+    async def counted(lease: Lease, deliveries: Sequence[Delivery], *more: Any, **named: Any) -> list[str]:
         writes.append(len(deliveries))
         assert len(writes) < 500, "it spins"
-        return await intend(lease, deliveries, at, after=after, limits=limits)
+        return await intend(lease, deliveries, *more, **named)
 
     world.store.intend = counted  # type: ignore[method-assign]  # a look at what is written
     return writes

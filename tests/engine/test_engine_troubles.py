@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -16,7 +17,6 @@ from broadcast.model import (
     Answer,
     Conversation,
     ConversationState,
-    Delivery,
     Faulty,
     Holds,
     PresenceState,
@@ -76,19 +76,11 @@ class SlowStore(MemoryStore):
         self.recorded.extend(results)
         return await super().record(lease, results)
 
-    async def intend(
-        self,
-        lease: Lease,
-        deliveries: Sequence[Delivery],
-        at: datetime,
-        *,
-        after: Sequence[Result] = (),
-        limits: Mapping[str, int] = {},
-    ) -> list[str]:
+    async def intend(self, *asked: Any, **named: Any) -> list[str]:
         if self.fails:
             self.fails -= 1
             raise StoreUnavailable("busy")
-        granted = await super().intend(lease, deliveries, at, after=after, limits=limits)
+        granted = await super().intend(*asked, **named)
         if self.takes:
             await self._clock.sleep_until(self._clock.now() + self.takes.pop(0))
         return granted

@@ -54,7 +54,6 @@ class Fate:
     crashes: int = 2
     calm_after: datetime | None = None
     meanwhile: Callable[[], Awaitable[None]] | None = None
-    steady: bool = False  # the store is: all else breaks
     chance: random.Random = field(init=False)
     timing: random.Random = field(init=False)  # apart, so that the rest stays as it was
     news: set[asyncio.Task[None]] = field(default_factory=set)
@@ -124,8 +123,7 @@ class BrokenStore:
             return await self._inner.intend(*named, limits=limits)
 
         granted = await self._broken(intend)
-        if not self._fate.steady:
-            await self._fate.delay(meanwhile=0.4)
+        await self._fate.delay(meanwhile=0.4)
         return granted
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
@@ -139,8 +137,6 @@ class BrokenStore:
     async def _broken(self, call: Callable[[], Awaitable[T]]) -> T:
         self._calls[self._fate.clock.now()] += 1
         assert self._calls[self._fate.clock.now()] < _SPINS, "the engine spins: time stands still for it"
-        if self._fate.steady:
-            return await call()
         self._fate.crash()
         await self._fate.delay()
         if self._fate.strikes():

@@ -94,8 +94,8 @@ class World:
             calm_after=WORKING.ends,
         )
         self.fate.meanwhile = self._meanwhile
-        self.fate.steady = self.fate.timing.random() < 0.3
-        self.store = BrokenStore(self.inner, self.fate)
+        calm = Fate(self.seed, self.clock, trouble=0.0, crashes=0)
+        self.store = BrokenStore(self.inner, calm if self.fate.timing.random() < 0.3 else self.fate)
         self.accounts = [
             Account(f"{channel}/x", channel, FEATURES, draw.choice([0.002, 0.05, 1.0, 50.0, 500.0]))
             for channel in (ChannelName.TEAMS, ChannelName.TELEGRAM)[: draw.randint(1, 2)]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 
 from bot.leases import Standing
-from broadcast.model import Delivery, DeliveryState
+from broadcast.model import DeliveryState
 from broadcast.ports import Lease, Result
 from sandbox.server import Sandbox
 from storage.mongo import MongoStore, connection
@@ -183,17 +183,9 @@ class Told(MongoStore):
 
     results: list[Result]
 
-    async def intend(
-        self,
-        lease: Lease,
-        deliveries: Sequence[Delivery],
-        at: datetime,
-        *,
-        after: Sequence[Result] = (),
-        limits: Mapping[str, int] = {},
-    ) -> list[str]:
+    async def intend(self, *asked: Any, after: Sequence[Result] = (), **named: Any) -> list[str]:
         self.results += after
-        return await super().intend(lease, deliveries, at, after=after, limits=limits)
+        return await super().intend(*asked, after=after, **named)
 
     async def record(self, lease: Lease, results: Sequence[Result]) -> list[str]:
         self.results += results
